@@ -1,0 +1,63 @@
+"""purenoise: image classification on imbalanced data with OPeN and DAR-BN.
+
+The names below load on first use, so that ``import purenoise`` and ``purenoise --help`` do not
+wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "convert": "convert",
+    "revert": "convert",
+    "noise_pass": "darbn",
+    "DARBatchNorm1d": "darbn",
+    "DARBatchNorm2d": "darbn",
+    "DARBatchNorm3d": "darbn",
+    "DARSyncBatchNorm": "darbn",
+    "dar_batch_norm": "darbn",
+    "two_pass": "twopass",
+    "TwoPass": "twopass",
+    "PureNoise": "inloop",
+    "NoiseAugment": "inloop",
+    "pixel_statistics": "noise",
+    "ClassBalancedSampler": "samplers",
+    "ImbalancedCIFAR10": "data.imbalanced_cifar",
+    "ImbalancedCIFAR100": "data.imbalanced_cifar",
+    "train": "experiment",
+    "PureNoiseError": "errors",
+}
+
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from purenoise.convert import convert, revert
+    from purenoise.darbn import (
+        DARBatchNorm1d,
+        DARBatchNorm2d,
+        DARBatchNorm3d,
+        DARSyncBatchNorm,
+        dar_batch_norm,
+        noise_pass,
+    )
+    from purenoise.data.imbalanced_cifar import ImbalancedCIFAR10, ImbalancedCIFAR100
+    from purenoise.errors import PureNoiseError
+    from purenoise.experiment import train
+    from purenoise.inloop import NoiseAugment, PureNoise
+    from purenoise.noise import pixel_statistics
+    from purenoise.samplers import ClassBalancedSampler
+    from purenoise.twopass import TwoPass, two_pass
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module that holds it."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'purenoise' has no attribute {name!r}")
+    # A submodule of the same name (convert) would shadow the function: bind the function here.
+    value = getattr(import_module(f"purenoise.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,349 @@
+"""Augmentation of a whole batch on its device, with random numbers of its own for every image.
+
+A policy is a list of steps. Each step draws its parameters for all images from a generator on the
+host, so that CPU and GPU see the same ones, and then calls a batched function of `image_ops`; which
+images a step touches is known on the host, so that nothing waits for the device.
+
+Source of the policy ``open``: Zada et al. 2022, appendix D.2, for the order (flip, crop, Cutout,
+colour, grey, blur); the strengths are not in the paper and are those of its reproduction, which
+took them from SimCLR-like code. ``flip-crop`` is the augmentation of LDAM-DRW.
+
+Differs: torchvision's transforms draw once per batch, which is why AutoAugment and its kin, taken
+from there, run image by image. Between two steps nothing is rounded to 8 bits as in Pillow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from purenoise import image_ops
+from purenoise.errors import DataError, RecipeError, did_you_mean
+from purenoise.image_ops import normalize
+
+__all__ = ["Augment", "Step", "build_augment", "normalize", "policy_names"]
+
+_POLICIES = {
+    "none": (),
+    "crop": ("crop",),
+    "flip-crop": ("flip", "crop"),
+    "flip-crop-cutout": ("flip", "crop", "cutout"),
+    "open": ("flip", "crop", "cutout", "jitter", "grey", "blur"),
+    "autoaugment": ("flip", "crop", "autoaugment"),
+    "randaugment": ("flip", "crop", "randaugment"),
+    "trivialaugment": ("flip", "crop", "trivialaugment"),
+}
+_TORCHVISION = {
+    "autoaugment": "AutoAugment, CIFAR-10 policy",
+    "randaugment": "RandAugment",
+    "trivialaugment": "TrivialAugmentWide",
+}
+_COLOUR = {"jitter", "grey", "blur"}
+
+
+class Step(Protocol):
+    """One step of a policy; ``str(step)`` says what it does."""
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return changed images of the same shape and dtype, (B, C, H, W), B at least 1."""
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirror an image left to right with probability `p`."""
+
+    p: float = 0.5
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Mirror some images."""
+        return image_ops.hflip(images, _rows(_chance(images, self.p, generator), images))
+
+    def __str__(self) -> str:
+        return f"flip p {self.p:g}"
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Add `pad` black pixels (above and below, left and right), then cut a window at random."""
+
+    pad: tuple[int, int]
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Move all images."""
+        top, left = (_integers(images, 2 * pad + 1, generator) for pad in self.pad)
+        return image_ops.crop(images, self.pad, top, left)
+
+    def __str__(self) -> str:
+        vertical, horizontal = self.pad
+        return f"crop pad {vertical}" + (f"x{horizontal}" if horizontal != vertical else "")
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """Blacken a square with its centre anywhere in the image (DeVries & Taylor 2017)."""
+
+    side: int
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Blacken a part of all images."""
+        centre_y, centre_x = (_integers(images, n, generator) for n in images.shape[2:])
+        return image_ops.cutout(images, self.side, centre_y, centre_x)
+
+    def __str__(self) -> str:
+        return f"cutout {self.side} px"
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Change brightness, contrast, saturation and hue, in random order, with probability `p`."""
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    p: float = 0.8
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Change the colours of some images."""
+        touched = _chance(images, self.p, generator)
+        spread = torch.tensor([[self.brightness], [self.contrast], [self.saturation], [self.hue]])
+        middle = torch.tensor([[1.0], [1.0], [1.0], [0.0]])
+        amount = middle + spread * (2 * torch.rand(4, len(images), generator=generator) - 1)
+        order = torch.rand(4, len(images), generator=generator).argsort(0)  # operation at each turn
+        return self._apply(images, touched, amount, order)
+
+    def _apply(self, images: Tensor, touched: Tensor, amount: Tensor, order: Tensor) -> Tensor:
+        """Apply to each touched image the four operations in its own order."""
+        out = images.clone()
+        for turn in order:
+            for i, operation in enumerate(_JITTER):
+                chosen = (touched & (turn == i)).nonzero().squeeze(1)
+                rows = _move(chosen, images)
+                part = operation(out.index_select(0, rows), _move(amount[i, chosen], images))
+                out.index_copy_(0, rows, part)
+        return out
+
+    def __str__(self) -> str:
+        strengths = f"{self.brightness:g}/{self.contrast:g}/{self.saturation:g}/{self.hue:g}"
+        return f"colour jitter {strengths} p {self.p:g}"
+
+
+_JITTER: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+    image_ops.adjust_brightness,
+    image_ops.adjust_contrast,
+    image_ops.adjust_saturation,
+    image_ops.adjust_hue,
+)
+
+
+@dataclass(frozen=True)
+class Grey:
+    """Take the colour out of an image with probability `p`."""
+
+    p: float = 0.2
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Make some images grey."""
+        rows = _rows(_chance(images, self.p, generator), images)
+        if images.shape[1] == 1:
+            return images
+        grey = image_ops.luma(images.index_select(0, rows))  # (n, 1, H, W)
+        return images.index_copy(0, rows, grey.expand(-1, 3, -1, -1))
+
+    def __str__(self) -> str:
+        return f"greyscale p {self.p:g}"
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Blur an image with a 3 x 3 kernel, sigma uniform in `sigma`, with probability `p`."""
+
+    sigma: tuple[float, float] = (0.1, 2.0)
+    p: float = 0.5
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Blur some images."""
+        chosen = _chance(images, self.p, generator).nonzero().squeeze(1)
+        low, high = self.sigma
+        sigma = low + (high - low) * torch.rand(len(images), generator=generator)
+        rows = _move(chosen, images)
+        part = images.index_select(0, rows)
+        blurred = image_ops.gaussian_blur3(part, _move(sigma[chosen], images))
+        return images.index_copy(0, rows, blurred)
+
+    def __str__(self) -> str:
+        return f"blur 3x3 sigma {self.sigma[0]:g}..{self.sigma[1]:g} p {self.p:g}"
+
+
+@dataclass(frozen=True)
+class FromTorchvision:
+    """Run a random transform of torchvision image by image, each with its own random numbers.
+
+    It draws from the global generators, so each image gets a seed and the global state is put back.
+    The work is done on the CPU, for the same result everywhere: on other devices this step waits.
+    """
+
+    name: str
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Change all images, uint8."""
+        seeds = torch.randint(2**62, (len(images),), generator=generator).tolist()
+        out = images.cpu()
+        with torch.random.fork_rng(devices=[]):
+            done = [self._one(image, seed) for image, seed in zip(out, seeds, strict=True)]
+        return torch.stack(done).to(images.device)
+
+    def _one(self, image: Tensor, seed: int) -> Tensor:
+        """Change one image, shape (C, H, W)."""
+        torch.default_generator.manual_seed(seed)  # of the CPU only, unlike torch.manual_seed
+        return self._transform(image)
+
+    @cached_property
+    def _transform(self) -> Callable[[Tensor], Tensor]:
+        """The transform itself, made at first use because torchvision takes a second to import."""
+        from torchvision.transforms import v2
+
+        if self.name == "autoaugment":
+            return v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)
+        return {"randaugment": v2.RandAugment, "trivialaugment": v2.TrivialAugmentWide}[self.name]()
+
+    def __str__(self) -> str:
+        return _TORCHVISION[self.name]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Turn uint8 images into augmented floating-point ones. Made by `build_augment`.
+
+    Args:
+        policy: Name of the policy.
+        image_shape: Channels, height and width of the images.
+        pixel_steps: Steps on uint8 images.
+        colour_steps: Steps on floating-point images in [0, 1], which follow.
+    """
+
+    policy: str
+    image_shape: tuple[int, int, int]
+    pixel_steps: tuple[Step, ...] = field(default=())
+    colour_steps: tuple[Step, ...] = field(default=())
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment a batch, each image with its own random numbers.
+
+        Args:
+            images: uint8, shape (B, C, H, W), on any device; left as it is. B may be 0.
+            generator: A generator of the CPU, from which all random numbers are drawn.
+
+        Returns:
+            float32 in [0, 1], not normalised, shape (B, C, H, W), on the device of `images`.
+
+        Raises:
+            DataError: If the images have another type or shape than the augmentation is made for.
+        """
+        if images.dtype != torch.uint8 or images.shape[1:] != self.image_shape:
+            raise DataError(
+                f"This augmentation takes uint8 images of shape {self.image_shape}, "
+                f"but got {images.dtype} of shape {tuple(images.shape[1:])}."
+            )
+        if not len(images):
+            return images / 255
+        for step in self.pixel_steps:
+            images = step(images, generator)
+        images = images / 255
+        for step in self.colour_steps:
+            images = step(images, generator)
+        return images
+
+    def describe(self) -> str:
+        """Say in one line what is done, such as ``flip-crop: flip p 0.5, crop pad 4``."""
+        steps = ", ".join(str(step) for step in self.pixel_steps + self.colour_steps)
+        return f"{self.policy}: {steps or 'images as they are'}"
+
+
+def policy_names() -> list[str]:
+    """Return the names of all policies.
+
+    Example:
+        >>> "open" in policy_names()
+        True
+    """
+    return list(_POLICIES)
+
+
+def build_augment(policy: str, image_shape: tuple[int, int, int], *, flip: bool) -> Augment:
+    """Build an augmentation from the name of its policy.
+
+    Args:
+        policy: One of `policy_names`.
+        image_shape: Channels, height and width.
+        flip: Whether a mirrored image is still an image of its class; if not, no policy mirrors.
+
+    Returns:
+        A function of a batch of uint8 images and a generator.
+
+    Raises:
+        RecipeError: If the policy is unknown, or changes colours and the images have neither
+            1 nor 3 channels.
+
+    Example:
+        >>> augment = build_augment("flip-crop", (3, 32, 32), flip=True)
+        >>> images = torch.zeros(8, 3, 32, 32, dtype=torch.uint8)
+        >>> augment(images, torch.Generator().manual_seed(0)).shape
+        torch.Size([8, 3, 32, 32])
+    """
+    if policy not in _POLICIES:
+        hint = did_you_mean(policy, _POLICIES)
+        raise RecipeError(f"There is no augmentation {policy!r}.", hint)
+    names = [name for name in _POLICIES[policy] if flip or name != "flip"]
+    if image_shape[0] not in (1, 3) and (_COLOUR | _TORCHVISION.keys()) & set(names):
+        raise RecipeError(
+            f"The augmentation {policy!r} changes colours, but the images have {image_shape[0]} "
+            "channels, neither 1 nor 3.",
+            "Use augment: flip-crop, crop or none.",
+        )
+    pixel = tuple(_step(name, image_shape) for name in names if name not in _COLOUR)
+    colour = tuple(_step(name, image_shape) for name in names if name in _COLOUR)
+    return Augment(policy, image_shape, pixel, colour)
+
+
+def _step(name: str, image_shape: tuple[int, int, int]) -> Step:
+    """Return one step with strengths that fit the size of the images."""
+    _, height, width = image_shape
+    if name in _TORCHVISION:
+        return FromTorchvision(name)
+    steps: dict[str, Step] = {
+        "flip": Flip(),
+        "crop": Crop((max(1, round(height / 8)), max(1, round(width / 8)))),
+        "cutout": Cutout(min(height, width) // 2),
+        "jitter": Jitter(),
+        "grey": Grey(),
+        "blur": Blur(),
+    }
+    return steps[name]
+
+
+def _chance(images: Tensor, p: float, generator: torch.Generator) -> Tensor:
+    """Draw True with probability `p` for each image, on the host, shape (B,)."""
+    return torch.rand(len(images), generator=generator) < p
+
+
+def _integers(images: Tensor, end: int, generator: torch.Generator) -> Tensor:
+    """Draw an integer in [0, end) for each image, on the device of the images, shape (B,)."""
+    return _move(torch.randint(end, (len(images),), generator=generator), images)
+
+
+def _rows(chosen: Tensor, images: Tensor) -> Tensor:
+    """Return the places where a host tensor is True, on the device of the images."""
+    return _move(chosen.nonzero().squeeze(1), images)
+
+
+def _move(parameters: Tensor, images: Tensor) -> Tensor:
+    """Bring parameters to the device of the images without waiting for it."""
+    if images.is_cuda:
+        parameters = parameters.pin_memory()
+    return parameters.to(images.device, non_blocking=True)

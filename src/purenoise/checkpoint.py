@@ -1,0 +1,156 @@
+"""Weights and resumable state on disk: whole or not at all, and nothing that can run code.
+
+Weights are safetensors. A state is ``torch.save`` read back with ``weights_only=True``; the last
+two are kept, so that a damaged one costs some minutes and not the run.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+
+from purenoise.errors import RunError
+from purenoise.training import State
+
+VERSION = 1
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file that appears complete or not at all.
+
+    Raises:
+        RunError: If it cannot be written, such as on a full disk.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise RunError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Free some space or choose another place with out=FOLDER, then run the same line again.",
+        ) from error
+
+
+def save_state(folder: Path, state: State, identity: Mapping[str, Any]) -> None:
+    """Write ``state.pt`` into ``folder``, keeping the one before as ``previous.pt``.
+
+    Args:
+        folder: The run's ``state`` folder.
+        state: What to resume from.
+        identity: What a resumed run must agree with.
+
+    Raises:
+        RunError: If it cannot be written; the states before are still there.
+    """
+    buffer = io.BytesIO()
+    torch.save({"version": VERSION, "identity": dict(identity), **asdict(state)}, buffer)
+    last = folder / "state.pt"
+    if last.exists():
+        os.replace(last, folder / "previous.pt")
+    write_whole(last, buffer.getvalue())
+
+
+def load_state(folder: Path) -> tuple[State, dict[str, Any], list[str]] | None:
+    """Read the newest state that is whole.
+
+    Returns:
+        The state, its identity and a warning for each damaged file; None if there is no state.
+
+    Raises:
+        RunError: If there are states and none can be read.
+    """
+    damaged: list[str] = []
+    for name in ("state.pt", "previous.pt"):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            identity, version = content.pop("identity"), content.pop("version")
+            if version != VERSION:
+                raise RunError(f"{path} has version {version}; this purenoise reads {VERSION}.")
+            return State(**content), identity, damaged
+        except (RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, AttributeError,
+                pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
+            reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+            damaged.append(f"{path} is damaged ({reason})")
+    if damaged:
+        raise RunError(
+            f"No state can be read: {'; '.join(damaged)}.",
+            "Remove the run folder to begin again.",
+        )
+    return None
+
+
+def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, Any]) -> None:
+    """Write a model's weights as safetensors, with ``metadata`` (JSON) in the header.
+
+    Raises:
+        RunError: If the file cannot be written.
+    """
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+    write_whole(path, safetensors_bytes(tensors, {"purenoise": json.dumps(dict(metadata))}))
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Read safetensors weights into ``model``.
+
+    Raises:
+        RunError: If the file is missing, truncated, a pickle, or of another model (the first
+            differences are named).
+    """
+    tensors = _read_tensors(path)
+    own = model.state_dict()
+    wrong = [f"{k} is missing" for k in own.keys() - tensors.keys()]
+    wrong += [f"{k} is not in the model" for k in tensors.keys() - own.keys()]
+    wrong += [
+        f"{k} has shape {tuple(tensors[k].shape)}, not {tuple(own[k].shape)}"
+        for k in own.keys() & tensors.keys()
+        if own[k].shape != tensors[k].shape
+    ]
+    if wrong:
+        raise RunError(
+            f"{path} holds the weights of another model: {'; '.join(sorted(wrong)[:3])}"
+            + (f" and {len(wrong) - 3} more differences." if len(wrong) > 3 else "."),
+            "The recipe beside the weights says which model they belong to.",
+        )
+    model.load_state_dict(tensors)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise RunError(f"There are no weights at {path}.", "A finished run has them; train first.")
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start[:2] in (b"\x80\x02", b"\x80\x04", b"PK"):
+        raise RunError(
+            f"{path} is a pickle, which may run code when it is read; it was not read.",
+            "Weights are read from safetensors files only.",
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"{path} is truncated or no safetensors file: {error}.",
+            "Take another copy, or train again.",
+        ) from error

@@ -1,0 +1,353 @@
+"""DAR-BN: batch norm that normalises noise images with their own statistics.
+
+Source: Zada, Benou & Irani, "Pure Noise to the Rescue of Insufficient Data", ICML 2022, section 4
+and the listing in its appendix. In training, natural rows pass through ordinary batch norm, which
+alone updates the running statistics; noise rows are normalised with *their own* mean and biased
+variance and then take the *same* gamma and beta. Evaluation is ordinary batch norm.
+
+The listing finds the noise rows of one mixed batch by a boolean index. We never mix the batch: the
+model runs once on the natural rows and once, inside :func:`noise_pass`, on the noise rows. In the
+listing the whole noise branch runs without gradient (``stop_gradient="branch"``), so what a batch
+norm returns for a noise row is a constant to autograd and the two ways give the same update, while
+ours needs no mask, no index, no wait for the device and almost no backward pass for noise.
+:func:`dar_batch_norm` is the listing as a plain function; the tests hold the layers against it.
+
+The paper can be read in two ways on where gradients stop, so that is a switch:
+
+========== ===========================================================================
+``branch``  nothing before the layer learns from noise (the listing; the default)
+``affine``  only gamma and beta do not; convolutions learn from noise (the paper's figure)
+``none``    nothing is stopped
+========== ===========================================================================
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from purenoise.errors import ModelError, did_you_mean
+
+StopGradient = Literal["branch", "affine", "none"]
+
+
+def check_stop_gradient(value: str) -> StopGradient:
+    """Return ``value`` if it names a gradient stop.
+
+    Raises:
+        ModelError: If it does not.
+    """
+    if value not in get_args(StopGradient):
+        known = get_args(StopGradient)
+        raise ModelError(f"stop_gradient={value!r} is not known.", did_you_mean(value, known))
+    return value  # type: ignore[return-value]
+
+
+def noise_batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float = 1e-5,
+    stop_gradient: StopGradient = "branch",
+    running: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Normalise noise rows with their own statistics; touch no buffer.
+
+    Args:
+        x: Noise rows, shape (N, C) or (N, C, ...). One value per channel gives ``bias``.
+        weight: gamma, shape (C,), or None.
+        bias: beta, shape (C,), or None.
+        eps: Added to the variance.
+        stop_gradient: Where gradients stop, see the module's head.
+        running: Mean and variance to use instead of the rows' own (a layer in ``eval()``).
+
+    Returns:
+        The normalised rows, shape of ``x``.
+
+    Source: the noise branch of the paper's listing (biased variance, no running statistics).
+    """
+    if stop_gradient == "branch":
+        x = x.detach()
+    if stop_gradient != "none":
+        weight = None if weight is None else weight.detach()
+        bias = None if bias is None else bias.detach()
+    if running is None and x.numel() == x.shape[1]:
+        # A single value is its own mean; the kernel would leave rounding errors.
+        shift = 0.0 if bias is None else bias.to(x.dtype).view(1, -1, *[1] * (x.dim() - 2))
+        return x * 0.0 + shift
+    mean, var = running if running is not None else (None, None)
+    # torch.batch_norm, not F.batch_norm: the latter refuses what the paper's listing allows.
+    return torch.batch_norm(
+        x, weight, bias, mean, var, running is None, 0.0, eps, torch.backends.cudnn.enabled
+    )
+
+
+def dar_batch_norm(
+    x: Tensor,
+    is_noise: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    stop_gradient: StopGradient = "branch",
+) -> Tensor:
+    """Apply DAR-BN to one mixed batch, as the paper's listing does (slow; the reference).
+
+    Args:
+        x: Natural and noise rows in any order, shape (N, C) or (N, C, ...).
+        is_noise: Which rows are noise, bool of shape (N,).
+        running_mean: Updated in place from the natural rows when training, shape (C,).
+        running_var: Likewise.
+        weight: gamma, shape (C,), or None.
+        bias: beta, shape (C,), or None.
+        training: Whether to use batch statistics.
+        momentum: Of the running statistics.
+        eps: Added to the variance.
+        stop_gradient: Where gradients stop, see the module's head.
+
+    Returns:
+        Normalised rows in their original order, shape of ``x``.
+
+    Raises:
+        ValueError: If training with one natural value per channel, as plain batch norm does.
+
+    Source: appendix of Zada et al. 2022. Differs: the two other gradient stops.
+    """
+    natural = F.batch_norm(
+        x[~is_noise], running_mean, running_var, weight, bias, training, momentum, eps
+    )
+    if not is_noise.any():
+        return natural
+    shape = (1, -1) + (1,) * (x.dim() - 2)  # (1, C, 1, ...)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and stop_gradient != "branch"):
+        rows = x[is_noise]
+        axes = [0, *range(2, x.dim())]
+        if training or running_mean is None or running_var is None:
+            mean, var = rows.mean(axes), rows.var(axes, unbiased=False)
+        else:
+            mean, var = running_mean, running_var
+        noise = (rows - mean.view(shape)) / torch.sqrt(var.view(shape) + eps)
+        frozen = stop_gradient != "none"
+        if weight is not None:
+            noise = noise * (weight.detach() if frozen else weight).view(shape)
+        if bias is not None:
+            noise = noise + (bias.detach() if frozen else bias).view(shape)
+    out = torch.empty_like(x)
+    out[~is_noise] = natural
+    out[is_noise] = noise
+    return out
+
+
+class NoiseRouting(_BatchNorm if TYPE_CHECKING else object):
+    """What turns a batch norm class into its DAR-BN form; comes before it in the bases.
+
+    Outside :func:`noise_pass` the parent's ``forward`` runs and nothing else, so training on
+    natural rows and evaluation are bit-equal to the parent, with the same state dict.
+    """
+
+    stop_gradient: StopGradient = "branch"
+    in_noise_pass: bool = False
+    _grad_at_entry: bool = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise natural rows, or noise rows inside :func:`noise_pass`."""
+        if not self.in_noise_pass:
+            return super().forward(x)
+        if not torch.compiler.is_compiling():
+            _refuse_checkpointing(self._grad_at_entry)
+        if isinstance(self, nn.SyncBatchNorm):
+            _refuse_many_processes()
+        self._check_input_dim(x)
+        running = None
+        if not self.training and self.running_mean is not None and self.running_var is not None:
+            running = (self.running_mean, self.running_var)
+        out = noise_batch_norm(x, self.weight, self.bias, self.eps, self.stop_gradient, running)
+        return self.after_norm(out)
+
+    def after_norm(self, x: Tensor) -> Tensor:
+        """Apply what the parent applies after normalising (nothing, for plain batch norm)."""
+        return x
+
+    def extra_repr(self) -> str:
+        """Return the parent's description and the gradient stop."""
+        return f"{super().extra_repr()}, stop_gradient={self.stop_gradient!r}"
+
+
+class _PlainInit(NoiseRouting):
+    """The constructor that the DAR-BN forms of torch's own classes share."""
+
+    def __init__(self, *args: Any, stop_gradient: StopGradient = "branch", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stop_gradient = check_stop_gradient(stop_gradient)
+
+
+class DARBatchNorm1d(_PlainInit, nn.BatchNorm1d):
+    """DAR-BN over (N, C) or (N, C, L); arguments and state dict of ``nn.BatchNorm1d``."""
+
+
+class DARBatchNorm2d(_PlainInit, nn.BatchNorm2d):
+    """DAR-BN over (N, C, H, W); arguments and state dict of ``nn.BatchNorm2d``.
+
+    Example:
+        >>> layer = DARBatchNorm2d(3)
+        >>> natural = layer(torch.randn(8, 3, 4, 4))
+        >>> with noise_pass(layer):
+        ...     noise = layer(torch.randn(2, 3, 4, 4))
+        >>> int(layer.num_batches_tracked), noise.requires_grad
+        (1, False)
+    """
+
+
+class DARBatchNorm3d(_PlainInit, nn.BatchNorm3d):
+    """DAR-BN over (N, C, D, H, W); arguments and state dict of ``nn.BatchNorm3d``."""
+
+
+class DARSyncBatchNorm(_PlainInit, nn.SyncBatchNorm):
+    """DAR-BN with natural statistics synchronised over processes, as ``nn.SyncBatchNorm``.
+
+    Raises:
+        ModelError: In a noise pass with several processes: noise statistics are not synchronised.
+    """
+
+
+@contextmanager
+def noise_pass(model: nn.Module) -> Iterator[None]:
+    """Let the DAR-BN layers of ``model`` treat what they are given as noise rows.
+
+    Args:
+        model: A converted model (:func:`purenoise.convert`). A model without batch norm may be
+            given too: it then learns from noise like from any image.
+
+    Raises:
+        ModelError: If a batch norm in training mode was not converted, if activation checkpointing
+            runs inside the pass (its recomputation would come after the pass and change the
+            running statistics), if the model is a ``ScriptModule`` or wrapped in
+            ``DistributedDataParallel``, or if a buffer changed during the pass (named): a layer
+            that keeps state of its own saw noise.
+
+    Example:
+        >>> layer = DARBatchNorm1d(2)
+        >>> with noise_pass(layer):
+        ...     _ = layer(torch.randn(4, 2))
+        >>> layer.running_mean
+        tensor([0., 0.])
+    """
+    check_ready(model)
+    layers = [m for m in model.modules() if isinstance(m, NoiseRouting)]
+    before = [(layer.in_noise_pass, layer._grad_at_entry) for layer in layers]
+    versions = _buffer_versions(model)
+    for layer in layers:
+        layer.in_noise_pass, layer._grad_at_entry = True, torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        for layer, state in zip(layers, before, strict=True):
+            layer.in_noise_pass, layer._grad_at_entry = state
+    _refuse_changed(versions, _buffer_versions(model))
+
+
+def check_ready(model: nn.Module) -> None:
+    """Refuse a model in which a noise pass would not be exact.
+
+    Raises:
+        ModelError: Naming the layers at fault; see :func:`noise_pass`.
+    """
+    if any(isinstance(m, nn.parallel.DistributedDataParallel) for m in model.modules()):
+        raise ModelError(
+            "A noise pass is a second forward, and DistributedDataParallel allows one per step.",
+            "Put both passes into one: DistributedDataParallel(purenoise.TwoPass(model)).",
+        )
+    plain = [
+        f"{name or 'the model'} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm)
+        and not isinstance(module, NoiseRouting)
+        and module.training
+    ]
+    if plain:
+        more = f" and {len(plain) - 3} more" if len(plain) > 3 else ""
+        raise ModelError(
+            f"Noise would change the running statistics of {', '.join(plain[:3])}{more}.",
+            "Call purenoise.convert(model) first, and again after anything that swaps layers.",
+        )
+    for name, module in model.named_modules():
+        # A compiled module is no instance of its own class; it keeps that class's name.
+        if "BatchNorm" in getattr(module, "original_name", ""):
+            raise ModelError(
+                f"A ScriptModule cannot be told which rows are noise, and {name or 'the model'} "
+                f"({module.original_name}) is one.",
+                "Convert and train the model before torch.jit.script or torch.jit.trace.",
+            )
+
+
+def _refuse_checkpointing(grad_at_entry: bool) -> None:
+    """Refuse to run inside ``torch.utils.checkpoint``, which recomputes in the backward pass.
+
+    The noise pass is over then, and the layer would take noise for natural rows. The re-entrant
+    form turns off gradients (were they on at entry?), the other sets hooks on saved tensors.
+    """
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    hooks = top(True) if top is not None else None
+    found = getattr(hooks and hooks[0], "__module__", None) == torch.utils.checkpoint.__name__
+    recording = torch.is_grad_enabled()
+    unsure = hooks is not None or not recording  # hooks may be another's, set further in
+    if (recording or grad_at_entry) and (found or (unsure and _below_checkpoint())):
+        raise ModelError(
+            "Activation checkpointing inside a noise pass would feed noise to the running "
+            "statistics when it recomputes.",
+            "Turn it off for the noise pass (it keeps next to no activations), or altogether.",
+        )
+
+
+def _refuse_many_processes() -> None:
+    """Refuse synchronised batch norm over several processes: only its natural rows would be."""
+    available = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if available and torch.distributed.get_world_size() > 1:
+        raise ModelError(
+            "SyncBatchNorm would synchronise natural rows over processes, but not noise rows.",
+            "Leave SyncBatchNorm out: each process then uses the statistics of its own rows.",
+        )
+
+
+def _below_checkpoint() -> bool:
+    """Whether a caller of this function is torch.utils.checkpoint."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == torch.utils.checkpoint.__name__:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def _buffer_versions(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Identity and version counter of every buffer, which tell whether it was written to."""
+    if torch.compiler.is_compiling():
+        return {}
+    return {
+        name: (id(buffer), buffer._version)
+        for name, buffer in model.named_buffers()
+        if not buffer.is_inference()
+    }
+
+
+def _refuse_changed(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> None:
+    """Refuse a pass in which noise changed a buffer."""
+    changed = [name for name, version in after.items() if before.get(name, version) != version]
+    if changed:
+        raise ModelError(
+            f"The noise pass changed the buffer {changed[0]!r}"
+            + (f" and {len(changed) - 1} more" if len(changed) > 1 else "")
+            + ": a layer that keeps state of its own saw noise, so the step is not exact.",
+            "Freeze that layer with .eval(), or take it out of the model.",
+        )

@@ -1,0 +1,71 @@
+"""The errors that a user can cause, each one sentence on what is wrong and one on what to do.
+
+The command line prints them without a traceback and leaves with exit code 2. Everything else that
+is raised is a fault of ours. Imports nothing, so that it costs nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PureNoiseError(Exception):
+    """A mistake that a user can mend.
+
+    Args:
+        message: What is wrong, with what was got and what is allowed.
+        hint: What to do about it.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[PureNoiseError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+
+class RecipeError(PureNoiseError, ValueError):
+    """A recipe or an override that cannot be used."""
+
+
+class DataError(PureNoiseError, ValueError):
+    """Images, labels or folders that cannot be used."""
+
+
+class ModelError(PureNoiseError, ValueError):
+    """A model that cannot be built, converted or trained in the way that was asked for."""
+
+
+class RunError(PureNoiseError):
+    """A run folder or checkpoint that cannot be read, continued or written."""
+
+
+class TrainingError(PureNoiseError, RuntimeError):
+    """Training that cannot go on, such as a loss that is no longer finite."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a sentence with the nearest known name, or with all names if none is near.
+
+    Args:
+        name: What was typed.
+        known: The names that are allowed.
+
+    Returns:
+        ``"Did you mean 'open'?"`` or ``"Known: a, b, c."``.
+
+    Example:
+        >>> did_you_mean("opne", ["open", "erm"])
+        "Did you mean 'open'?"
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1)
+    if near:
+        return f"Did you mean {next(n for n in names if n.lower() == near[0])!r}?"
+    return f"Known: {', '.join(names)}."

@@ -1,0 +1,54 @@
+"""Predictions of a model on a split, and what they are worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from purenoise.augment import normalize
+from purenoise.data.types import Images, Split
+from purenoise.metrics import evaluate_logits
+from purenoise.prepare import Prepared
+
+BATCH = 500
+
+
+def predict_logits(
+    model: nn.Module, images: Images, mean: Any, std: Any, batch_size: int = BATCH
+) -> NDArray[np.float32]:
+    """Return the logits of all images, shape (N, C), by ordinary evaluation.
+
+    Args:
+        model: Left in the mode in which it was.
+        images: uint8 images.
+        mean: Constants of normalisation, per channel.
+        std: Likewise.
+        batch_size: Images at a time; does not change the result beyond rounding.
+    """
+    first = next(model.parameters())
+    was_training = model.training
+    model.eval()
+    parts: list[Tensor] = []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(images)), dtype=np.int64)
+            batch = torch.from_numpy(images.load(rows)).to(first.device)
+            parts.append(model(normalize((batch / 255).to(first.dtype), mean, std)).cpu())
+    model.train(was_training)
+    return torch.cat(parts).float().numpy()
+
+
+def evaluate_split(
+    model: nn.Module, split: Split, data: Prepared
+) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    """Return all metrics of a split (:func:`purenoise.metrics.evaluate_logits`) and its logits.
+
+    Raises:
+        DataError: If the split is empty or the logits are not finite.
+    """
+    logits = predict_logits(model, split.images, data.mean, data.std)
+    return evaluate_logits(logits, split.labels, data.counts), logits

@@ -1,0 +1,362 @@
+"""One experiment from recipe to finished run folder: what ``purenoise train`` does."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from purenoise import yamlfile
+from purenoise.augment import build_augment
+from purenoise.checkpoint import load_state, load_weights, save_state, save_weights, write_whole
+from purenoise.convert import convert, dar_layers
+from purenoise.errors import PureNoiseError, RunError, TrainingError
+from purenoise.evaluate import evaluate_split
+from purenoise.methods import build_phases
+from purenoise.models import build_model
+from purenoise.prepare import Prepared, prepare
+from purenoise.recipe import Recipe, folder_name, load_recipe
+from purenoise.runlog import RunFolder, RunLog
+from purenoise.runtime import environment, resolve_device, resolve_threads, torch_settings
+from purenoise.training import Fit, Interrupted, Listener, State
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Args:
+        folder: Where it lies.
+        summary: What ``summary.json`` holds: metrics of the last epoch, data, environment.
+        trained: False if the run was finished before and nothing was done.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    trained: bool = True
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Metrics on the test images after the last epoch."""
+        return dict(self.summary["test"])
+
+
+def train(recipe: str | Recipe | None = None, **overrides: Any) -> Run:
+    """Train by a recipe; continue if the run was begun, return if it is finished.
+
+    Args:
+        recipe: Name of a recipe, path of a YAML file, a :class:`Recipe`, or None: digits, or what
+            fits ``data=``.
+        **overrides: Keys of the recipe; dots are written as they are: ``**{"train.lr": 0.05}``.
+
+    Returns:
+        The run.
+
+    Raises:
+        PureNoiseError: Any fault of the recipe, the data, the folder or the training.
+
+    Example:
+        >>> import purenoise as pn
+        >>> run = pn.train("digits", method="erm", epochs=20)  # doctest: +SKIP
+        >>> run.metrics["accuracy"]  # doctest: +SKIP
+    """
+    if isinstance(recipe, Recipe):
+        return run_recipe(recipe, recipe)
+    texts = [f"{key}={_yaml_text(value)}" for key, value in overrides.items()]
+    loaded = load_recipe(recipe, texts)
+    return run_recipe(loaded, _plain(recipe, overrides.get("data")))
+
+
+def run_recipe(
+    recipe: Recipe,
+    base: Recipe,
+    *,
+    listeners: Sequence[Listener] = (),
+    folder: Path | None = None,
+    command: str = "",
+) -> Run:
+    """Train a recipe in its folder.
+
+    Args:
+        recipe: With overrides applied.
+        base: Without; overrides that change the result give the folder a suffix.
+        listeners: Called with every event.
+        folder: Another folder than ``out/recipe/method/seed-n``.
+        command: The line that runs this again, for messages and the summary.
+    """
+    place = folder or run_path(recipe, base)
+    files = RunFolder(place)
+    files.check_recipe(recipe.digest())
+    done = files.summary()
+    if done is not None:
+        return Run(place, done, trained=False)
+    device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
+    _check_writable(files.path)
+    with torch_settings(threads, device):
+        return _Experiment(recipe, files, device, threads, listeners, command).run()
+
+
+def run_path(recipe: Recipe, base: Recipe) -> Path:
+    """Return the folder of a run: ``out/recipe/method/seed-n``."""
+    method = recipe.method_name()
+    return Path(recipe.out) / folder_name(recipe, base) / method / f"seed-{recipe.seed}"
+
+
+def network(recipe: Recipe, data: Prepared) -> nn.Module:
+    """Build the network of a recipe with its first weights, in the recipe's precision, plain."""
+    model = build_model(
+        recipe.model.name,
+        data.dataset.n_classes,
+        in_channels=data.dataset.image_shape[0],
+        dropout=recipe.model.dropout,
+        cosine=recipe.resolved_method().loss.name == "ldam",
+        pretrained=recipe.model.pretrained,
+        generator_seed=recipe.seed,
+    )
+    return model.to(getattr(torch, recipe.precision))
+
+
+class _Experiment:
+    """The parts of one run, put together."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        files: RunFolder,
+        device: torch.device,
+        threads: int,
+        listeners: Sequence[Listener],
+        command: str,
+    ) -> None:
+        self.recipe, self.files, self.device = recipe, files, device
+        self.command = command or f"purenoise train {shlex.quote(str(files.path))}"
+        self.started = time.perf_counter()
+        self.environment = environment(device, threads)
+        self.identity = {
+            "recipe": recipe.digest(),
+            "device": device.type,
+            "threads": threads,
+            "torch": torch.__version__,
+        }
+        self.listeners = list(listeners)
+        self.data = prepare(recipe.data)
+
+    def run(self) -> Run:
+        recipe, data = self.recipe, self.data
+        state = self._state()
+        phases = build_phases(
+            recipe.resolved_method(), data.dataset.train.labels, data.dataset.n_classes,
+            epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta, seed=recipe.seed,
+        )  # fmt: skip
+        model = network(recipe, data).to(self.device)
+        notes = list(data.dataset.notes)
+        if any(phase.has_noise for phase in phases):
+            convert(model, recipe.stop_gradient)
+            if dar_layers(model) == 0:
+                notes.append("The model has no batch norm: it learns from noise without DAR-BN.")
+        flip = recipe.augment.flip
+        flip = data.dataset.mirror_safe if flip is None else flip
+        augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=flip)
+        content = f"# purenoise {self.environment['purenoise']}: the whole recipe of this run\n"
+        content += recipe.to_yaml() + f"digest: {recipe.digest()}\n"
+        write_whole(self.files.recipe, content)
+        log = RunLog(self.files, state.epoch)
+        try:
+            with _stop_on_signal() as should_stop:
+                fit = Fit(
+                    recipe, data, model, phases, augment,
+                    listener=lambda name, event: self._tell(log, name, event),
+                    save=lambda kept: save_state(self.files.state, kept, self.identity),
+                    should_stop=should_stop,
+                )  # fmt: skip
+                self._tell(log, "start", {**self._start(augment.describe(), notes, state)})
+                history = self._fit(fit, state)
+            summary = self._finish(model, history, augment.describe(), notes)
+            self._tell(log, "end", {"test": summary["test"], "seconds": summary["seconds"]})
+        finally:
+            log.close()
+        return Run(self.files.path, summary)
+
+    def _fit(self, fit: Fit, state: State) -> list[dict[str, Any]]:
+        try:
+            return fit.run(state)
+        except Interrupted as error:
+            raise RunError(
+                f"Stopped; the state is in {self.files.state}.", f"To go on: {self.command}"
+            ) from error
+        except ValueError as error:
+            if isinstance(error, PureNoiseError) or "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                f"A batch has one natural image, too few for batch norm: {error}.",
+                "Choose train.batch_size so that no batch is left with a single image.",
+            ) from error
+        except torch.cuda.OutOfMemoryError as error:
+            raise TrainingError(
+                f"The device has too little memory for batches of {self.recipe.train.batch_size}.",
+                "Lower train.batch_size, or take a smaller model or image size.",
+            ) from error
+
+    def _state(self) -> State:
+        """The state to continue from, or a new one."""
+        found = load_state(self.files.state)
+        if found is None:
+            return State()
+        state, identity, warnings = found
+        for warning in warnings:
+            self._tell(None, "warning", {"text": f"{warning}; the one before is used."})
+        for key, what in (("device", "device"), ("threads", "threads"), ("torch", "torch")):
+            if identity.get(key) != self.identity[key]:
+                raise RunError(
+                    f"This run was begun with {what} {identity.get(key)}, and would go on with "
+                    f"{self.identity[key]}: the result would not be the same.",
+                    f"Use {what}={identity.get(key)}, or out=FOLDER to begin another run.",
+                )
+        return state
+
+    def _start(self, augment: str, notes: list[str], state: State) -> dict[str, Any]:
+        data = self.data
+        return {
+            "recipe": self.recipe.name, "method": self.recipe.method_name(),
+            "seed": self.recipe.seed, "epochs": self.recipe.train.epochs,
+            "digest": self.recipe.digest(), "folder": str(self.files.path),
+            "resumed_at": [state.epoch, state.step], "augment": augment, "notes": notes,
+            **_data_summary(data), **{"environment": self.environment},
+        }  # fmt: skip
+
+    def _finish(
+        self, model: nn.Module, history: list[dict[str, Any]], augment: str, notes: list[str]
+    ) -> dict[str, Any]:
+        """Write weights, predictions and the summary, the summary last."""
+        data, split = self.data, self.data.dataset.test
+        summary: dict[str, Any] = {
+            "status": "finished", "recipe": self.recipe.name,
+            "method": self.recipe.method_name(), "seed": self.recipe.seed,
+            "digest": self.recipe.digest(), "command": self.command, "augment": augment,
+            "selection": "last epoch", "notes": notes, **_data_summary(data),
+        }  # fmt: skip
+        summary["test"] = None
+        if len(split):
+            metrics, logits = evaluate_split(model, split, data)
+            summary["test"] = metrics
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, logits=logits, labels=split.labels)
+            write_whole(self.files.predictions, buffer.getvalue())
+        summary["val"] = history[-1].get("val")
+        scores = [(h["test"]["accuracy"], h["epoch"]) for h in history if "test" in h]
+        best = max(scores, default=(None, None))
+        summary["optimistic_best_on_test"] = {"accuracy": best[0], "epoch": best[1]}
+        summary["train_seconds"] = sum(h["seconds"] for h in history)
+        summary["seconds"] = time.perf_counter() - self.started
+        summary["environment"] = self.environment
+        save_weights(self.files.weights, model, {"recipe": self.recipe.digest()})
+        write_whole(self.files.summary_file, _json(summary))
+        return summary
+
+    def _tell(self, log: RunLog | None, name: str, event: dict[str, Any]) -> None:
+        if log is not None:
+            log(name, event)
+        for listener in self.listeners:
+            listener(name, event)
+
+
+def load_run(folder: str | Path) -> tuple[Recipe, dict[str, Any], nn.Module]:
+    """Load a finished run for evaluation or prediction.
+
+    Returns:
+        Recipe, summary, and the plain model in evaluation mode on the CPU.
+
+    Raises:
+        RunError: If the run is not finished or its files do not fit.
+    """
+    files = RunFolder.existing(folder)
+    summary = files.summary()
+    if summary is None:
+        raise RunError(
+            f"The run {folder} is not finished.",
+            f"To go on: purenoise train {shlex.quote(str(folder))}",
+        )
+    content = yamlfile.load(files.recipe)
+    content.pop("digest", None)
+    recipe = Recipe.model_validate(content)
+    model = build_model(
+        recipe.model.name,
+        len(summary["class_names"]),
+        in_channels=summary["image_shape"][0],
+        dropout=recipe.model.dropout,
+        cosine=recipe.resolved_method().loss.name == "ldam",
+    ).to(getattr(torch, recipe.precision))
+    load_weights(files.weights, model)
+    return recipe, summary, model.eval()
+
+
+def _data_summary(data: Prepared) -> dict[str, Any]:
+    d = data.dataset
+    return {
+        "data": d.name, "class_names": list(d.class_names), "counts": data.counts.tolist(),
+        "image_shape": list(d.image_shape), "subset_sha256": d.subset_sha256,
+        "n_train": len(d.train), "n_val": len(d.val) if d.val else 0, "n_test": len(d.test),
+        "normalize": [list(data.mean), list(data.std)],
+        "noise": [list(data.noise_mean), list(data.noise_std)],
+    }  # fmt: skip
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse early, before data are loaded, a place where nothing can be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written: {error.strerror}.", "Choose another place with out=FOLDER."
+        ) from error
+
+
+def _json(content: Any) -> str:
+    import json
+
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _yaml_text(value: Any) -> str:
+    return yamlfile.dump({"v": value})[3:].strip() if not isinstance(value, str) else value
+
+
+def _plain(name: str | None, data: Any) -> Recipe:
+    """The recipe without overrides (but for the data that chose it)."""
+    return load_recipe(name, [] if data is None else [f"data={data}"])
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a question that the loop asks; a second one stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, _frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, ask) for number in signals]
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

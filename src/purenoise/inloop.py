@@ -1,0 +1,226 @@
+"""OPeN inside a training loop of one's own: one call in place of ``model(images)``.
+
+:class:`PureNoise` is the paper's method, to be used with a class-balanced loader
+(:class:`purenoise.ClassBalancedSampler`). :class:`NoiseAugment` is the paper's variant for balanced
+data: nothing is replaced, noise with random labels is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from purenoise.errors import DataError, RecipeError
+from purenoise.noise import DELTA, choose_noise, noise_images, replacement_probabilities
+from purenoise.twopass import Call, TwoPass, two_pass
+
+Constants = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
+
+
+class _NoiseStep:
+    """What both forms share: generators, noise images, the two passes."""
+
+    def __init__(
+        self,
+        mean: Sequence[float] | Tensor,
+        std: Sequence[float] | Tensor,
+        normalize: Constants | None,
+        seed: int,
+        call: Call | None,
+    ) -> None:
+        self.mean, self.std = torch.as_tensor(mean).float(), torch.as_tensor(std).float()
+        _check_unit_range(self.mean, self.std)
+        self.normalize = normalize
+        self.call = call
+        self.seed = seed
+        self._choice = torch.Generator().manual_seed(seed)
+        self._pixels: dict[torch.device, torch.Generator] = {}
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Run a training step's forward: the natural pass and the noise pass.
+
+        Args:
+            model: A converted model, a :class:`TwoPass`, or ``DistributedDataParallel(TwoPass)``.
+                In ``eval()`` mode this is ``model(images)``, with no noise.
+            images: What the loader yields, normalised, shape (B, C, H, W).
+            labels: int64 of shape (B,). On the CPU, or the device has to be waited for.
+
+        Returns:
+            Logits of shape (rows, classes) and the labels of those rows on the logits' device.
+
+        Raises:
+            ModelError: See :func:`purenoise.noise_pass`.
+            DataError: If images and labels do not fit the statistics that were given.
+        """
+        _check_rows(images, labels)
+        natural, noise = images, None
+        if model.training:
+            natural, noise, labels = self.split(images, labels)
+        if isinstance(getattr(model, "module", model), TwoPass):
+            logits = model(natural, noise)
+        else:
+            logits = two_pass(model, natural, noise, self.call)
+        return logits, labels.to(logits.device, non_blocking=True)
+
+    def split(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return natural rows, noise rows, and the labels of all rows, natural first."""
+        raise NotImplementedError
+
+    def make(self, n: int, like: Tensor) -> Tensor:
+        """Return ``n`` noise images, normalised, with the size, dtype and device of ``like``."""
+        if like.dim() != 4 or like.shape[1] != len(self.mean):
+            raise DataError(
+                f"Images of shape {tuple(like.shape)} do not fit statistics of {len(self.mean)} "
+                "channels.",
+                "Images are (B, C, H, W), and mean and std have one value per channel.",
+            )
+        generator = self._pixels.get(like.device)
+        if generator is None:
+            generator = torch.Generator(like.device).manual_seed(self.seed + 1)
+            self._pixels[like.device] = generator
+        noise = noise_images(n, like.shape[2:], self.mean, self.std, generator)
+        if self.normalize is not None:
+            shift, scale = (torch.as_tensor(v).float().view(1, -1, 1, 1) for v in self.normalize)
+            noise = (noise - shift.to(noise.device)) / scale.to(noise.device)
+        return noise.to(like.dtype)
+
+
+class PureNoise(_NoiseStep):
+    """OPeN: replace drawn images of rare classes by pure noise, in one's own loop.
+
+    Args:
+        counts: Training images per class, shape (C,).
+        mean: Pixel mean per channel of the training images in [0, 1].
+        std: Pixel standard deviation per channel.
+        delta: Noise share of a vanishing class, in [0, 1].
+        normalize: The (mean, std) with which the loader normalises its images; noise is normalised
+            with the same. None if the loader yields images in [0, 1].
+        seed: Of this object's own generators. With several processes give each another.
+        call: See :func:`purenoise.two_pass`.
+
+    Raises:
+        RecipeError: If delta is outside [0, 1].
+        DataError: If a class has no images, or the statistics are not in [0, 1].
+
+    Example:
+        >>> from purenoise.convert import convert
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(2))
+        >>> noise = PureNoise(counts=[90, 10], mean=[0.5], std=[0.2])
+        >>> logits, labels = noise(convert(net), torch.rand(8, 1, 6, 6), torch.tensor([0, 1] * 4))
+        >>> logits.shape, labels.shape
+        (torch.Size([8, 2]), torch.Size([8]))
+
+    Source: Zada et al. 2022, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        counts: ArrayLike,
+        mean: Sequence[float] | Tensor,
+        std: Sequence[float] | Tensor,
+        delta: float = DELTA,
+        normalize: Constants | None = None,
+        *,
+        seed: int = 0,
+        call: Call | None = None,
+    ) -> None:
+        super().__init__(mean, std, normalize, seed, call)
+        self.probabilities = replacement_probabilities(counts, delta)
+
+    def split(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose the rows that become noise.
+
+        Returns:
+            Natural rows (n, C, H, W), noise rows (B - n, C, H, W), labels (B,) on the CPU.
+
+        Raises:
+            DataError: If a label is not below the number of counts.
+        """
+        host = labels.cpu()
+        if len(host) and not 0 <= int(host.min()) <= int(host.max()) < len(self.probabilities):
+            raise DataError(
+                f"Labels reach from {int(host.min())} to {int(host.max())}, and there are counts "
+                f"for {len(self.probabilities)} classes.",
+                "Labels are 0..C-1, with one count each.",
+            )
+        is_noise = choose_noise(host, self.probabilities, self._choice)
+        keep = torch.nonzero(~is_noise).flatten()
+        natural = images[keep.to(images.device, non_blocking=True)]
+        noise = self.make(len(host) - len(keep), images)
+        return natural, noise, torch.cat([host[keep], host[is_noise]])
+
+
+class NoiseAugment(_NoiseStep):
+    """The paper's variant for balanced data: add noise images with uniformly drawn labels.
+
+    Args:
+        n_classes: Number of classes.
+        mean: See :class:`PureNoise`.
+        std: See :class:`PureNoise`.
+        ratio: Noise rows per natural row; the paper uses 1:4.
+        normalize: See :class:`PureNoise`.
+        seed: See :class:`PureNoise`.
+        call: See :func:`purenoise.two_pass`.
+
+    Raises:
+        RecipeError: If the ratio is negative or not finite.
+
+    Source: Zada et al. 2022, section 5; the labels' distribution as in its reproduction.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        mean: Sequence[float] | Tensor,
+        std: Sequence[float] | Tensor,
+        ratio: float = 0.25,
+        normalize: Constants | None = None,
+        *,
+        seed: int = 0,
+        call: Call | None = None,
+    ) -> None:
+        super().__init__(mean, std, normalize, seed, call)
+        if not 0 <= ratio < float("inf"):
+            raise RecipeError(
+                f"The noise ratio is {ratio}, and must be at least 0 and finite.",
+                "It is the number of noise rows per natural row; the paper uses 0.25.",
+            )
+        self.n_classes, self.ratio = n_classes, ratio
+
+    def split(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Add round(B * ratio) noise rows.
+
+        Returns:
+            The images (B, C, H, W), noise rows, labels of all rows on the CPU.
+        """
+        n = round(len(images) * self.ratio)
+        drawn = torch.randint(self.n_classes, (n,), generator=self._choice)
+        return images, self.make(n, images), torch.cat([labels.cpu(), drawn])
+
+
+def _check_rows(images: Tensor, labels: Tensor) -> None:
+    """Refuse images that are not normalised floats, and labels that are not one per image."""
+    if not images.is_floating_point():
+        raise DataError(
+            f"Images are {images.dtype}, in which normalised noise cannot be written.",
+            "Give them as floats in [0, 1], or normalised with the constants in normalize.",
+        )
+    if labels.dim() != 1 or len(labels) != len(images) or labels.is_floating_point():
+        raise DataError(
+            f"Labels of shape {tuple(labels.shape)} and {labels.dtype} do not fit {len(images)} "
+            "images.",
+            "Give one class number per image, int64 of shape (B,).",
+        )
+
+
+def _check_unit_range(mean: Tensor, std: Tensor) -> None:
+    """Refuse statistics that are not those of pixels in [0, 1]."""
+    fits = mean.dim() == 1 and mean.shape == std.shape and len(mean) > 0
+    if not fits or not bool(((mean >= 0) & (mean <= 1) & (std >= 0) & (std <= 1)).all()):
+        raise DataError(
+            f"mean={mean.tolist()} and std={std.tolist()} are not pixel statistics in [0, 1].",
+            "Give one value per channel, of the training images scaled to [0, 1].",
+        )

@@ -1,0 +1,169 @@
+"""What a set of predictions is worth, class by class and in the numbers of the field.
+
+Definitions where they are not obvious. A class without test images is *absent*: its accuracy is n/a
+(None), and it takes part in no mean; predictions of it count as mistakes for the true class.
+
+- group accuracy: mean of the accuracies of the group's present classes; n/a if there are none.
+- balanced accuracy: mean accuracy over present classes (as scikit-learn; torchmetrics counts an
+  absent class as 0).
+- macro-F1: mean F1 over present classes; a class never predicted has F1 0.
+- G-mean: geometric mean of the accuracies of present classes; 0 if one is 0.
+- worst class: the lowest accuracy among present classes.
+- ECE: expected calibration error of the top class, 15 bins of equal width (Guo et al. 2017).
+- NLL: mean of -log p of the true class, from logits, so that it is finite for any p.
+- top-5: the true class is among the 5 largest logits.
+
+Of equal logits the class with the smaller index comes first, in accuracy and top-5 alike.
+
+Numpy only: results are computed once per evaluation, on the host, in float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from purenoise.errors import DataError
+from purenoise.longtail import groups
+
+BINS = 15
+
+
+def confusion_matrix(
+    labels: ArrayLike, predictions: ArrayLike, n_classes: int
+) -> NDArray[np.int64]:
+    """Return how often each true class (row) was given each prediction (column), (C, C).
+
+    Args:
+        labels: True classes, int of shape (N,), 0..C-1.
+        predictions: Predicted classes, likewise.
+        n_classes: C.
+
+    Raises:
+        DataError: If a label or prediction is no class.
+
+    Example:
+        >>> confusion_matrix([0, 1, 1], [0, 1, 0], 2).tolist()
+        [[1, 0], [1, 1]]
+    """
+    y, p = _classes(labels, n_classes, "Labels"), _classes(predictions, n_classes, "Predictions")
+    if y.shape != p.shape:
+        raise DataError(f"There are {y.size} labels and {p.size} predictions.")
+    flat = np.bincount(y * n_classes + p, minlength=n_classes**2)
+    return flat.reshape(n_classes, n_classes).astype(np.int64)
+
+
+def probabilities(logits: ArrayLike) -> NDArray[np.float64]:
+    """Return softmax over the last axis in float64."""
+    z = np.asarray(logits, np.float64)
+    z = np.exp(z - z.max(axis=-1, keepdims=True))
+    return z / z.sum(axis=-1, keepdims=True)
+
+
+def expected_calibration_error(
+    p: NDArray[np.float64], labels: NDArray[np.int64], bins: int = BINS
+) -> float:
+    """Return the mean gap between confidence and accuracy, weighted by how many fall in a bin.
+
+    Args:
+        p: Probabilities, shape (N, C).
+        labels: True classes, shape (N,).
+        bins: Bins of equal width (lower, upper].
+
+    Source: Guo et al. 2017, equation 5.
+    """
+    confidence, correct = p.max(axis=1), p.argmax(axis=1) == labels
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.bincount(index, correct - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(labels))
+
+
+def evaluate_logits(logits: ArrayLike, labels: ArrayLike, counts: ArrayLike) -> dict[str, Any]:
+    """Compute all metrics of one evaluation.
+
+    Args:
+        logits: Shape (N, C).
+        labels: True classes, int of shape (N,), 0..C-1.
+        counts: *Training* images per class, shape (C,), which make the groups.
+
+    Returns:
+        A dict of plain numbers (JSON): ``accuracy``, ``balanced_accuracy``, ``macro_f1``,
+        ``g_mean``, ``worst_class``, ``top5`` (10 classes or more, else None), ``nll``, ``ece``,
+        ``per_class`` and ``f1`` (C values or None), ``groups`` (name to accuracy or None),
+        ``n_test`` (per class) and ``confusion``. Accuracies are in [0, 1].
+
+    Raises:
+        DataError: If shapes do not fit, there are no rows, labels are no classes, or logits are not
+            finite.
+
+    Example:
+        >>> m = evaluate_logits([[2.0, 0.0], [1.0, 0.0]], [0, 1], [90, 10])
+        >>> m["accuracy"], m["per_class"], m["groups"]["many"]
+        (0.5, [1.0, 0.0], None)
+    """
+    z, n = np.asarray(logits, np.float64), np.asarray(counts)
+    _check(z, np.asarray(labels), n)
+    p, classes = probabilities(z), len(n)
+    y = _classes(labels, classes, "Labels")
+    matrix = confusion_matrix(y, z.argmax(axis=1), classes)
+    support, right = matrix.sum(axis=1), np.diag(matrix)
+    present = support > 0
+    recall = right / np.maximum(support, 1)
+    f1 = 2 * right / np.maximum(support + matrix.sum(axis=0), 1)
+    seen = recall[present]
+    with np.errstate(divide="ignore"):
+        g_mean = float(np.exp(np.log(seen).mean()))
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_p = shifted[np.arange(len(y)), y] - np.log(np.exp(shifted).sum(axis=1))
+    return {
+        "accuracy": float(right.sum() / len(y)),
+        "balanced_accuracy": float(seen.mean()),
+        "macro_f1": float(f1[present].mean()),
+        "g_mean": g_mean,
+        "worst_class": float(seen.min()),
+        "top5": _top(z, y, 5) if classes >= 10 else None,
+        "nll": float(-log_p.mean()),
+        "ece": expected_calibration_error(p, y),
+        "per_class": _or_none(recall, present),
+        "f1": _or_none(f1, present),
+        "groups": {
+            name: float(recall[c][present[c]].mean()) if present[c].any() else None
+            for name, c in groups(n).items()
+        },
+        "n_test": support.tolist(),
+        "confusion": matrix.tolist(),
+    }
+
+
+def _top(z: NDArray[np.float64], y: NDArray[np.int64], k: int) -> float:
+    """Share of rows whose true class is among the k largest logits."""
+    true = z[np.arange(len(y)), y][:, None]
+    tied_before = (z == true) & (np.arange(z.shape[1]) < y[:, None])
+    return float((((z > true) | tied_before).sum(axis=1) < k).mean())
+
+
+def _or_none(values: NDArray[np.float64], present: NDArray[np.bool_]) -> list[float | None]:
+    return [float(v) if there else None for v, there in zip(values, present, strict=True)]
+
+
+def _classes(values: ArrayLike, n_classes: int, what: str) -> NDArray[np.int64]:
+    y = np.asarray(values)
+    if y.dtype.kind not in "iu":
+        raise DataError(f"{what} must be whole numbers, got {y.dtype}.")
+    if y.size and (y.min() < 0 or y.max() >= n_classes):
+        raise DataError(f"{what} reach from {y.min()} to {y.max()}, for {n_classes} classes.")
+    return y.astype(np.int64)
+
+
+def _check(z: NDArray[np.float64], y: NDArray[Any], n: NDArray[Any]) -> None:
+    if z.ndim != 2 or y.shape != z.shape[:1] or z.shape[1:] != n.shape:
+        raise DataError(
+            f"Logits {z.shape}, labels {y.shape} and counts {n.shape} do not fit.",
+            "They are (N, C), (N,) and (C,).",
+        )
+    if len(y) == 0:
+        raise DataError("There are no images to evaluate.")
+    if not np.isfinite(z).all():
+        raise DataError("The logits are not finite: the model has diverged.")

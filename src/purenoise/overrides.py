@@ -1,0 +1,149 @@
+"""``key=value`` overrides: read as YAML, found by short name, set in a recipe's content.
+
+Short keys work where only one key ends so: ``epochs=50`` is ``train.epochs=50``. Their
+order does not matter, except that of two for the same key the later one holds. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from purenoise import yamlfile
+from purenoise.errors import RecipeError
+from purenoise.faults import keys, unknown_key
+
+SHORT_DATA = ("digits", "cifar10", "cifar100")
+
+
+@dataclass(frozen=True)
+class Override:
+    """One override.
+
+    Args:
+        key: As it was typed.
+        value: What its text means in YAML.
+        text: The text itself.
+    """
+
+    key: str
+    value: Any
+    text: str
+
+    def as_text(self) -> Any:
+        """Return the value for a key that holds text: ``out=2024`` and ``data=on`` are names."""
+        return self.value if self.value is None or isinstance(self.value, str) else self.text
+
+
+def parse_overrides(texts: Iterable[str], faults: list[str]) -> list[Override]:
+    """Read overrides; those that cannot be read are told in ``faults``."""
+    found = []
+    for given in texts:
+        key, sign, text = (part.strip() for part in given.partition("="))
+        if not sign or not key:
+            faults.append(f"{given!r} is not of the form key=value")
+            continue
+        try:
+            value = yamlfile.parse(text, f"the value of {key}")
+        except RecipeError as error:
+            if key != "data":  # a path, which need not be YAML
+                faults.append(error.message.rstrip("."))
+                continue
+            value = text
+        found.append(Override(key, value, text))
+    return found
+
+
+def apply_overrides(
+    content: dict[str, Any], overrides: Iterable[Override], root: type[BaseModel], faults: list[str]
+) -> None:
+    """Set overrides in a recipe's content, whole sections before their keys.
+
+    Args:
+        content: Keys and values of a recipe; changed in place.
+        overrides: From :func:`parse_overrides`.
+        root: The recipe's model, which says what keys there are.
+        faults: Receives a sentence for each key that is unknown or ambiguous.
+    """
+    found = [
+        (path, override)
+        for override in overrides
+        if (path := _resolve(override.key, keys(root), faults)) is not None
+    ]
+    _make_room(content, {path: override.value for path, override in found})
+    for path, override in sorted(found, key=lambda pair: pair[0].count(".")):
+        if path == "data" and not isinstance(override.value, dict):
+            _set_data(content, str(override.as_text()))
+        else:
+            is_text = _annotation(root, path) in (str, str | None)
+            _set(content, path, override.as_text() if is_text else override.value)
+
+
+def data_section(text: str) -> dict[str, Any]:
+    """Return what ``data: TEXT`` stands for: a data set by name, or a folder of images."""
+    return {"name": text} if text in SHORT_DATA else {"name": "folder", "root": text}
+
+
+def _set_data(content: dict[str, Any], text: str) -> None:
+    """Choose the images, keeping the rest of the data section."""
+    before = content.get("data")
+    if isinstance(before, str):
+        before = data_section(before)
+    rest = dict(before) if isinstance(before, dict) else {}
+    if rest.get("name") == "folder":
+        rest.pop("root", None)  # no data set is to be looked for among someone's images
+    content["data"] = rest | data_section(text)
+
+
+def _resolve(key: str, known: list[str], faults: list[str]) -> str | None:
+    """The whole key that a short one stands for."""
+    if key in known:
+        return key
+    ends = [k for k in known if k.endswith(f".{key}")]
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        faults.append(f"{key!r} could be {' or '.join(ends)}: write it out")
+    else:
+        near = known if "." in key else sorted({k.rpartition(".")[2] for k in known})
+        faults.append(unknown_key(key, near, known))
+    return None
+
+
+def _make_room(content: dict[str, Any], given: dict[str, Any]) -> None:
+    """Drop what the recipe says in other words: ``ratio``, ``imb_factor`` and ``type: none``."""
+    data = content.get("data")
+    imbalance = data.get("imbalance") if isinstance(data, dict) else None
+    if not isinstance(imbalance, dict):
+        return
+    rivals = {"ratio", "imb_factor"}
+    named = any(f"data.imbalance.{key}" in given for key in rivals)
+    if named or given.get("data.imbalance.type") == "none":
+        kept = {key: value for key, value in imbalance.items() if key not in rivals}
+        content["data"] = data | {"imbalance": kept}  # type: ignore[operator]
+
+
+def _set(content: dict[str, Any], path: str, value: Any) -> None:
+    *parents, leaf = path.split(".")
+    here = content
+    for parent in parents:
+        inner = here.get(parent)
+        if isinstance(inner, str):  # `augment: open` is short for its first key
+            first = {"policy": inner} if parent == "augment" else {"name": inner}
+            inner = data_section(inner) if parent == "data" else first
+        if not isinstance(inner, dict | None):
+            return  # no section: the check of the whole recipe says so
+        here[parent] = inner = dict(inner or {})
+        here = inner
+    here[leaf] = value
+
+
+def _annotation(part: type[BaseModel], path: str) -> Any:
+    name, _, rest = path.partition(".")
+    field = part.model_fields.get(name)
+    if field is None:
+        return None
+    return _annotation(field.annotation, rest) if rest else field.annotation  # type: ignore[arg-type]

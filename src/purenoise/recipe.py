@@ -1,0 +1,343 @@
+"""Recipes: one YAML file says all that an experiment is.
+
+A recipe is read from the package, from a file or from a run folder, changed by ``key=value``
+overrides, checked as a whole (every fault is reported at once) and then frozen. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from purenoise import yamlfile
+from purenoise.errors import RecipeError, did_you_mean
+from purenoise.faults import sentences
+from purenoise.methodfile import Method, known_methods, load_method, method_names
+from purenoise.overrides import SHORT_DATA, apply_overrides, data_section, parse_overrides
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def _fraction(value: Any) -> Any:
+    """Read ``1/3`` as a number."""
+    if isinstance(value, str) and "/" in value:
+        try:
+            return float(Fraction(value.replace(" ", "")))
+        except (ValueError, ZeroDivisionError):
+            return value
+    return value
+
+
+Share = Annotated[float, BeforeValidator(_fraction)]
+Side = Annotated[int, Field(ge=1)]
+MethodOrName = Annotated[
+    Annotated[str, Tag("name")] | Annotated[Method, Tag("written")],
+    Discriminator(lambda value: "name" if isinstance(value, str) else "written"),
+]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse ``epochs: yes``, which would count as 1."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+            said = str(value).lower()
+            raise ValueError(f"cannot be {said} (YAML reads yes, no, on and off as true and false)")
+        return value
+
+
+class Imbalance(_Part):
+    """How a balanced training set is made long-tailed."""
+
+    also: ClassVar = ("imb_factor",)
+
+    type: Literal["none", "exp", "step"] = "none"
+    ratio: float = Field(default=1.0, ge=1, description="imbalance ratio, largest / smallest class")
+    subset: str = "ldam"
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _imb_factor(cls, values: Any) -> Any:
+        """Accept LDAM-DRW's ``imb_factor`` = 1 / ratio."""
+        if isinstance(values, Mapping) and "imb_factor" in values:
+            rest = {k: v for k, v in values.items() if k != "imb_factor"}
+            factor = _fraction(values["imb_factor"])
+            number = isinstance(factor, int | float) and not isinstance(factor, bool)
+            if not number or not 0 < factor <= 1:
+                raise ValueError(f"imb_factor must be above 0 and at most 1, got {factor!r}")
+            if "ratio" in values:
+                raise ValueError("imb_factor is 1 / ratio: give one of them, got both")
+            return rest | {"ratio": 1 / factor}
+        return values
+
+    @model_validator(mode="after")
+    def _has_type(self) -> Imbalance:
+        if self.type == "none" and self.ratio != 1:
+            raise ValueError(
+                f"the ratio is {self.ratio:g} and the type none, so nothing would be made "
+                "long-tailed; add data.imbalance.type=exp or step"
+            )
+        return self
+
+
+class Normalize(_Part):
+    """Constants per channel in [0, 1]."""
+
+    mean: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
+    std: list[Annotated[float, Field(gt=0)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Normalize:
+        if len(self.mean) != len(self.std):
+            n, m = len(self.mean), len(self.std)
+            raise ValueError(f"mean and std have one number per channel each, got {n} and {m}")
+        return self
+
+
+class Data(_Part):
+    """Which images, and which of them."""
+
+    name: str = "digits"
+    root: str | None = None
+    imbalance: Imbalance = Imbalance()
+    val_fraction: Share = Field(default=0.0, ge=0, lt=1)
+    test_fraction: Share = Field(default=0.2, gt=0, lt=1)
+    split_seed: int = Field(default=0, ge=0)
+    image_size: Side | tuple[Side, Side] | None = Field(
+        default=None, description="a side in pixels from 1 on, or [height, width]"
+    )
+    channels: Literal[1, 3] | None = None
+    normalize: Annotated[
+        Annotated[Literal["auto", "data"], Tag("word")] | Annotated[Normalize, Tag("numbers")],
+        Discriminator(lambda v: "numbers" if isinstance(v, Mapping | Normalize) else "word"),
+    ] = "auto"
+    memory_mib: int = Field(default=1024, ge=0)
+
+
+class Augment(_Part):
+    """What is done to training images."""
+
+    policy: str = "none"
+    flip: bool | None = None
+
+
+class Model(_Part):
+    """The network."""
+
+    name: str = "resnet32"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    pretrained: bool = False
+
+
+class Train(_Part):
+    """Optimiser and schedule."""
+
+    epochs: int = Field(default=200, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=2e-4, ge=0)
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    warmup: int | None = Field(default=None, ge=0)
+
+
+class Eval(_Part):
+    """When the test images are looked at (the last epoch always)."""
+
+    every: int = Field(default=1, ge=1)
+
+
+class Recipe(_Part):
+    """An experiment."""
+
+    name: str = "recipe"
+    data: Data = Data()
+    augment: Augment = Augment()
+    model: Model = Model()
+    method: MethodOrName = Field(
+        default="open", description="a method's name, A+B, or keys and values (loss, phases)"
+    )
+    delta: Share = Field(default=1 / 3, ge=0, le=1)
+    stop_gradient: Literal["branch", "affine", "none"] = "branch"
+    defer: Share = Field(default=0.8, ge=0, le=1)
+    train: Train = Train()
+    eval: Eval = Eval()
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    device: str = "auto"
+    threads: Side | Literal["auto"] = Field(
+        default="auto", description="a whole number from 1 on, or auto"
+    )
+    precision: Literal["float32", "float64"] = "float32"
+    out: str = "runs"
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _policy(cls, value: Any) -> Any:
+        return {"policy": value} if isinstance(value, str) else value
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _data_name(cls, value: Any) -> Any:
+        return data_section(value) if isinstance(value, str) else value
+
+    @field_validator("name")
+    @classmethod
+    def _folder(cls, value: str) -> str:
+        """The name becomes a folder's, and must not lead out of ``out``."""
+        if not value.strip(" .") or set(value) & set('/\\:*?"<>|') or not value.isprintable():
+            raise ValueError(f"must do as the name of a folder, got {value!r}")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        kind, colon, index = value.partition(":")
+        if kind not in ("auto", "cpu", "cuda", "mps"):
+            raise ValueError(f"must be auto, cpu, cuda, cuda:N or mps, got {value!r}")
+        if colon and not (kind == "cuda" and index.isdecimal()):
+            raise ValueError(f"only cuda takes a number, as in cuda:0, got {value!r}")
+        return value
+
+    @field_validator("method")
+    @classmethod
+    def _method(cls, value: str | Method) -> str | Method:
+        if isinstance(value, str):
+            value = "+".join(method_names(value))
+            load_method(value)
+        return value
+
+    def resolved_method(self) -> Method:
+        """Return the phases and the loss that ``method`` stands for."""
+        return load_method(self.method) if isinstance(self.method, str) else self.method
+
+    def method_name(self) -> str:
+        """Return the method's name; one written out in the recipe is ``custom-`` and a hash."""
+        if isinstance(self.method, str):
+            return self.method
+        return f"custom-{_digest(self.method.model_dump(mode='json'))[:8]}"
+
+    def digest(self, *, with_method: bool = True) -> str:
+        """Return the SHA-256 of all that changes the result.
+
+        Args:
+            with_method: False leaves out method and seed, which have folders of their own.
+        """
+        content = self.model_dump(mode="json", exclude={"name", "out", "device"})
+        content["method"] = self.resolved_method().model_dump(mode="json")
+        if not with_method:
+            del content["method"], content["seed"]
+        return _digest(content)
+
+    def to_yaml(self) -> str:
+        """Return the whole recipe as YAML that loads to the same recipe."""
+        return yamlfile.dump(self.model_dump(mode="json"))
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe_path(name: str) -> Path:
+    """Return where a recipe lies: one of the package's, a YAML file, or a run folder.
+
+    Raises:
+        RecipeError: If there is none.
+    """
+    if name in recipe_names():
+        return RECIPES / f"{name}.yaml"
+    path = Path(name)
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        return path / "recipe.yaml"
+    if path.is_file():
+        return path
+    raise RecipeError(
+        f"There is no recipe {name!r}, and no such file.",
+        did_you_mean(name, recipe_names()) + " Or give the path of a YAML file.",
+    )
+
+
+def load_recipe(name: str | None = None, overrides: Iterable[str] = ()) -> Recipe:
+    """Load a recipe and apply overrides.
+
+    Args:
+        name: A recipe of the package, a YAML file or a run folder. None: the recipe that fits the
+            ``data=`` override, or ``digits``.
+        overrides: ``key=value`` texts; values are YAML.
+
+    Raises:
+        RecipeError: Naming every unknown key and every value that cannot be used.
+
+    Example:
+        >>> load_recipe("digits", ["method=erm", "epochs=3"]).train.epochs
+        3
+    """
+    faults: list[str] = []
+    given = parse_overrides(overrides, faults)
+    name = name or _fitting({o.key: o.as_text() for o in given})
+    path = recipe_path(name)
+    content = yamlfile.load(path)
+    apply_overrides(content, given, Recipe, faults)
+    content.setdefault("name", path.stem)
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        faults += sentences(error, Recipe)
+    if faults:
+        raise RecipeError(
+            f"The recipe {name!r} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n"
+            + "\n".join(f"  - {fault}" for fault in faults),
+            "`purenoise recipes show NAME` prints a whole recipe.",
+        )
+    return recipe
+
+
+def folder_name(recipe: Recipe, base: Recipe) -> str:
+    """Return the recipe's name for folders, with 8 hex digits if overrides change the result."""
+    digest = recipe.digest(with_method=False)
+    plain = digest == base.digest(with_method=False)
+    return recipe.name if plain else f"{recipe.name}-{digest[:8]}"
+
+
+def _fitting(given: Mapping[str, Any]) -> str:
+    """The recipe that fits a data= override."""
+    data = given.get("data", given.get("data.name"))
+    if data is None or data == "digits":
+        return "digits"
+    return f"{data}-lt" if data in SHORT_DATA else "folder"
+
+
+__all__ = ["Recipe", "folder_name", "known_methods", "load_recipe", "method_names", "recipe_names"]

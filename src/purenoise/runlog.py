@@ -1,0 +1,187 @@
+"""A run's folder: what is in it, and who writes it.
+
+    recipe.yaml   the whole recipe        events.jsonl  everything that happened, a line each
+    metrics.csv   one line per epoch      summary.json  the result; there when the run is finished
+    weights.safetensors                   predictions.npz  logits and labels of the test images
+    state/        to continue from        tb/           TensorBoard
+
+Imports no torch until TensorBoard is written.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from purenoise import yamlfile
+from purenoise.errors import RunError
+
+COLUMNS = ("epoch", "phase", "lr", "loss", "accuracy", "noise_rows", "seconds",
+           "val_accuracy", "val_balanced_accuracy", "test_accuracy", "test_balanced_accuracy",
+           "test_many", "test_medium", "test_few")  # fmt: skip
+
+
+class RunFolder:
+    """Paths of a run, and its summary.
+
+    Args:
+        path: The folder; need not exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.yaml"
+        self.events = self.path / "events.jsonl"
+        self.metrics = self.path / "metrics.csv"
+        self.summary_file = self.path / "summary.json"
+        self.weights = self.path / "weights.safetensors"
+        self.predictions = self.path / "predictions.npz"
+        self.state = self.path / "state"
+        self.tensorboard = self.path / "tb"
+
+    @classmethod
+    def existing(cls, path: str | Path) -> RunFolder:
+        """Return the folder of a run that was begun.
+
+        Raises:
+            RunError: If there is none.
+        """
+        folder = cls(path)
+        if not folder.recipe.is_file():
+            raise RunError(
+                f"{path} is not the folder of a run (it has no recipe.yaml).",
+                "Give the folder that `purenoise train` named, such as runs/digits/open/seed-0.",
+            )
+        return folder
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return the summary of a finished run, or None.
+
+        Raises:
+            RunError: If the file cannot be read.
+        """
+        if not self.summary_file.exists():
+            return None
+        try:
+            return dict(json.loads(self.summary_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"{self.summary_file} cannot be read: {error}.",
+                "Remove that file and run the same line again: the end of the run is repeated.",
+            ) from error
+
+    def check_recipe(self, digest: str) -> None:
+        """Refuse a folder that belongs to another recipe.
+
+        Raises:
+            RunError: If its recipe is not the one with this digest.
+        """
+        if not self.recipe.exists():
+            if self.path.exists() and any(self.path.iterdir()):
+                raise RunError(
+                    f"{self.path} exists, is not empty and is not a run.",
+                    "Choose another place with out=FOLDER.",
+                )
+            return
+        found = yamlfile.load(self.recipe).get("digest")
+        if found != digest:
+            raise RunError(
+                f"{self.path} holds a run of another recipe ({str(found)[:8]}, not {digest[:8]}).",
+                "Choose another place with out=FOLDER, or move that folder away.",
+            )
+
+
+class RunLog:
+    """Writes events, metrics and TensorBoard; a listener of :class:`purenoise.training.Fit`.
+
+    Args:
+        folder: Where to write.
+        next_epoch: Epoch at which the run goes on; lines of that epoch and later are dropped.
+    """
+
+    def __init__(self, folder: RunFolder, next_epoch: int = 0) -> None:
+        self.folder = folder
+        self._history: list[Mapping[str, Any]] = []
+        kept = [e for e in read_events(folder.events) if e.get("epoch", -1) < next_epoch]
+        folder.path.mkdir(parents=True, exist_ok=True)
+        text = "".join(json.dumps(event) + "\n" for event in kept)
+        beside = folder.events.with_name(".events.jsonl.part")
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(folder.events)
+        self._history = [e for e in kept if e["event"] == "epoch"]
+        self._file = folder.events.open("a", encoding="utf-8")
+        self._board = _tensorboard(folder.tensorboard, next_epoch)
+
+    def __call__(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write an event (steps are not kept)."""
+        if name == "step":
+            return
+        event = {"event": name, "time": round(time.time(), 3), **content}
+        self._file.write(json.dumps(event) + "\n")
+        self._file.flush()
+        if name == "epoch":
+            self._history.append(event)
+            self._write_metrics()
+            self._write_board(content)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        self._board.close()
+
+    def _write_metrics(self) -> None:
+        text = io.StringIO()
+        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(_row(event) for event in self._history)
+        beside = self.folder.metrics.with_name(".metrics.csv.part")
+        beside.write_text(text.getvalue(), encoding="utf-8")
+        beside.replace(self.folder.metrics)
+
+    def _write_board(self, record: Mapping[str, Any]) -> None:
+        epoch = record["epoch"]
+        for key in ("loss", "accuracy", "lr"):
+            self._board.add_scalar(f"train/{key}", record[key], epoch)
+        for split in ("val", "test"):
+            for key in ("accuracy", "balanced_accuracy", "nll", "ece"):
+                if split in record:
+                    self._board.add_scalar(f"{split}/{key}", record[split][key], epoch)
+        self._board.flush()
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Return the events in a file; a torn last line is left out."""
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            events.append(event)
+    return events
+
+
+def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+    row = {key: record[key] for key in COLUMNS if key in record}
+    for split in ("val", "test"):
+        if split in record:
+            row[f"{split}_accuracy"] = record[split]["accuracy"]
+            row[f"{split}_balanced_accuracy"] = record[split]["balanced_accuracy"]
+    if "test" in record:
+        groups = record["test"]["groups"]
+        row |= {f"test_{name}": groups[name] for name in ("many", "medium", "few")}
+    return row
+
+
+def _tensorboard(folder: Path, next_epoch: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=next_epoch)  # type: ignore[no-untyped-call]

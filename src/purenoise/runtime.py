@@ -1,0 +1,134 @@
+"""Device, threads, random streams and the record of where a run took place."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import purenoise
+from purenoise.errors import RecipeError
+
+# Random streams of a step, so that no two uses of a seed meet.
+CHOICE, PIXELS, AUGMENT, MODEL, LABELS = range(5)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device that a recipe names; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        RecipeError: If the device is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    there = {
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, True):
+        raise RecipeError(f"device={name} was asked for, and there is none.", "Use device=auto.")
+    return device
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolve_threads(threads: int | str) -> int:
+    """Return the number of threads; ``auto`` is one per core, at most 8.
+
+    More threads than cores cost a factor of 4 to 10, so they are refused.
+
+    Raises:
+        RecipeError: If there are fewer cores.
+    """
+    cores = available_cores()
+    if threads == "auto":
+        return min(8, cores)
+    if int(threads) > cores:
+        raise RecipeError(
+            f"threads={threads}, and this process may use {cores} cores.",
+            "More threads than cores make training several times slower.",
+        )
+    return int(threads)
+
+
+@contextmanager
+def torch_settings(threads: int, device: torch.device) -> Iterator[None]:
+    """Fix what changes results, and give back the caller's settings and random state after."""
+    before = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = False
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            torch.backends.cudnn.benchmark = before[1]
+
+
+def stream_seed(seed: int, stream: int, epoch: int, step: int = 0) -> int:
+    """Return the seed of one random stream of one step, so that any step can be repeated alone."""
+    words = np.random.SeedSequence([seed, stream, epoch, step]).generate_state(2)
+    return int(words[0]) | (int(words[1] >> 1) << 32)  # 63 bits
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a new generator on ``device``."""
+    return torch.Generator(device).manual_seed(seed)
+
+
+def environment(device: torch.device, threads: int) -> dict[str, Any]:
+    """Return what a result should be read with: hardware, versions, threads, commit."""
+    import torchvision
+
+    on_gpu = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
+        "cpu": _cpu_name(),
+        "threads": threads,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "cuda": torch.version.cuda if on_gpu else None,
+        "purenoise": purenoise.__version__,
+        "commit": _commit(),
+        "system": platform.platform(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    """The commit of the source, if it is run from a checkout of its own."""
+    home = Path(__file__).resolve().parents[2]
+    if not (home / ".git").exists():
+        return None
+    command = ["git", "-C", str(home), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
