@@ -200,7 +200,13 @@ T = torch.zeros(2, 3)
 
 @pytest.mark.parametrize(
     "output",
-    [T, {"logits": T}, SimpleNamespace(logits=T), Output(T, None), {"logits": T, "aux": None, 3: 1}],
+    [
+        T,
+        {"logits": T},
+        SimpleNamespace(logits=T),
+        Output(T, None),
+        {"logits": T, "aux": None, 3: 1},
+    ],
 )
 def test_logits_are_found(output):
     """A tensor, a dict, an object and a named tuple with logits are understood."""
@@ -324,7 +330,10 @@ def test_unconverted_batch_norm_is_refused_by_name():
     with pytest.raises(ModelError, match=r"2\.0 \(BatchNorm1d\), .* and 2 more") as caught:
         two_pass(model, images(3), images(3))
     assert "convert(model)" in caught.value.hint
-    with pytest.raises(ModelError, match=r"the model \(BatchNorm2d\)"), noise_pass(nn.BatchNorm2d(3)):
+    with (
+        pytest.raises(ModelError, match=r"the model \(BatchNorm2d\)"),
+        noise_pass(nn.BatchNorm2d(3)),
+    ):
         pass
     model[2].eval()
     assert two_pass(model, images(3), images(3)).shape == (6, 8)

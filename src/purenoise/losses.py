@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from purenoise.errors import DataError, RecipeError, did_you_mean
 from purenoise.longtail import check_counts
 
+FOCAL_FORMS = ("standard", "ldam-drw")
+
 
 class ClassificationLoss(nn.Module):
     """A loss over logits (B, C) with targets int64 (B,) or probabilities (B, C).
@@ -32,8 +34,7 @@ class ClassificationLoss(nn.Module):
         label_smoothing: Share of the target that is spread over all classes, in [0, 1).
 
     Raises:
-        RecipeError: If label_smoothing is outside [0, 1), or the weights are not numbers of
-            shape (C,), negative or all 0.
+        RecipeError: If label_smoothing is outside [0, 1), or weights are negative or all 0.
     """
 
     weight: Tensor | None
@@ -63,10 +64,7 @@ class ClassificationLoss(nn.Module):
         return terms.sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
 
     def rows(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weighted terms and weights per row, each of shape (B,); their sums make the loss.
-
-        Sums may be taken over accumulated batches or over processes before dividing.
-        """
+        """Return weighted terms and weights per row, each (B,); sum both over parts of a batch."""
         _check_shapes(logits, targets)
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
@@ -75,7 +73,7 @@ class ClassificationLoss(nn.Module):
         if targets.dim() == 1 and self.label_smoothing == 0:
             weights = self._weight_of(logits)[targets]
             return weights * self.hard(logits, targets), weights
-        # A matrix product would be shorter, and autocast would round it to 8 bits.
+        # No matrix product: autocast would round it to 8 bits.
         weights = _soft(targets, logits, self.label_smoothing) * self._weight_of(logits)  # (B, C)
         return (weights * self.per_class(logits)).sum(1), weights.sum(1)
 
@@ -100,10 +98,10 @@ class ClassificationLoss(nn.Module):
     def _of(self, name: str, logits: Tensor) -> Tensor:
         """Return a buffer in the dtype of the logits, refusing another number of classes."""
         values: Tensor = getattr(self, name)
-        if len(values) != logits.shape[1]:
+        n = logits.shape[1]
+        if len(values) != n:
             raise DataError(
-                f"The loss was built for {len(values)} classes ({name}), and there are "
-                f"{logits.shape[1]} logits."
+                f"The loss has a {name} for {len(values)} classes, and {n} logits came."
             )
         return values.to(logits.dtype)
 
@@ -139,10 +137,9 @@ class FocalLoss(ClassificationLoss):
 
     Args:
         gamma: At least 0; 0 is cross-entropy. 1 in LDAM-DRW's code.
-        weight: Class weights, outside the modulating factor.
+        weight, label_smoothing: See :class:`ClassificationLoss`. Weights stand outside the factor.
         form: ``standard``, or ``ldam-drw``, whose p is exp(-weighted cross-entropy), so that the
             class weight enters the modulating factor.
-        label_smoothing: See :class:`ClassificationLoss`.
 
     Raises:
         RecipeError: If gamma is negative or the form unknown.
@@ -160,9 +157,8 @@ class FocalLoss(ClassificationLoss):
         super().__init__(weight, label_smoothing)
         if not gamma >= 0:
             raise RecipeError(f"gamma is {gamma}, and must not be negative.")
-        if form not in ("standard", "ldam-drw"):
-            hint = did_you_mean(form, ("standard", "ldam-drw"))
-            raise RecipeError(f"Focal form {form!r} is not known.", hint)
+        if form not in FOCAL_FORMS:
+            raise RecipeError(f"Focal form {form!r} is not known.", did_you_mean(form, FOCAL_FORMS))
         self.gamma, self.form = gamma, form
 
     def rows(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -224,16 +220,16 @@ class LDAMLoss(ClassificationLoss):
     def per_class(self, logits: Tensor) -> Tensor:
         """Return the loss for each class that the row might have, shape (B, C).
 
-        With the margin m only at class c, log sum exp = lse + log((1 - p_c) + p_c e^(-s m)). Where
-        p_c is near 1, 1 - p_c is summed from the others: a difference would have no digits left.
+        With the margin m only at class c this is log(1 + e^(s m) (1 - p_c) / p_c). Where p_c is
+        near 1, 1 - p_c is summed from the others: a difference would have no digits left.
         """
         z = self.s * logits
         shift = self.s * self._of("margins", logits)
         p, log_p = F.softmax(z, dim=1), F.log_softmax(z, dim=1)
         top = torch.zeros_like(p).scatter(1, p.argmax(1, keepdim=True), 1.0).bool()
         others = p.masked_fill(top, 0.0).sum(1, keepdim=True)
-        correction = torch.log(torch.where(top, others, 1 - p) + p * torch.exp(-shift))
-        return shift + correction - log_p
+        rest = torch.where(top, others, 1 - p).clamp_min(torch.finfo(p.dtype).tiny)
+        return F.softplus(shift + rest.log() - log_p, threshold=50)
 
 
 class LogitAdjustedLoss(CrossEntropyLoss):
@@ -304,8 +300,7 @@ def build_loss(
 
     Args:
         name: A key of ``LOSSES``.
-        counts: Training images per class, for losses with margins.
-        prior: Class prior of the rows that the loss sees, for losses with a prior.
+        counts, prior: Training images per class, for margins; class prior of the rows it sees.
         weight: Class weights.
         **options: Further arguments of the loss.
 
@@ -339,8 +334,7 @@ def _check_shapes(logits: Tensor, targets: Tensor) -> None:
     fits = targets.shape == logits.shape[:1] or targets.shape == logits.shape
     if logits.dim() != 2 or not fits:
         raise DataError(
-            f"Logits of shape {tuple(logits.shape)} and targets of shape {tuple(targets.shape)} do "
-            "not fit.",
+            f"Logits {tuple(logits.shape)} and targets {tuple(targets.shape)} do not fit.",
             "Logits are (B, C); targets are class indices (B,) or probabilities (B, C).",
         )
     if targets.dim() == 1 and (targets.is_floating_point() or targets.dtype == torch.bool):

@@ -1,0 +1,6 @@
+"""``python -m purenoise``."""
+
+from purenoise.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,318 @@
+"""The command line: one verb, one function; heavy imports inside, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from purenoise.errors import PureNoiseError, RunError, did_you_mean
+
+app = typer.Typer(
+    name="purenoise",
+    help="Train image classifiers on imbalanced data with OPeN and DAR-BN.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+recipes_app = typer.Typer(help="Recipes: list, show, copy, check.", no_args_is_help=True)
+app.add_typer(recipes_app, name="recipes")
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE] [KEY=VALUE]...",
+        help="A recipe's name or file (default: digits), then changes such as method=drs seed=1.",
+        show_default=False,
+    ),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one message and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except PureNoiseError as error:
+        _say_error(error)
+        sys.exit(130 if error.message.startswith("Stopped;") else 2)
+    except KeyboardInterrupt:
+        _errors().print("Stopped.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+@app.command()
+def train(arguments: Arguments = None) -> None:
+    """Train by a recipe; with no arguments, OPeN on long-tailed digits.
+
+    Examples: purenoise train | purenoise train method=drs seed=1 |
+    purenoise train data=photos/ epochs=50 | purenoise train RUN (goes on with a run)
+    """
+    from purenoise.recipe import load_recipe
+
+    name, overrides = _split(arguments)
+    recipe = load_recipe(name, overrides)
+    data = [text for text in overrides if text.startswith("data=")]
+    base = load_recipe(name, data)
+    folder = Path(name) if name and (Path(name) / "recipe.yaml").is_file() else None
+    if folder is not None and overrides:
+        raise RunError(
+            f"{folder} is a run; it goes on with the recipe it was begun with.",
+            "Leave the changes out, or begin another run from a recipe.",
+        )
+    command = " ".join(["purenoise train", *map(shlex.quote, arguments or [])])
+    _train(recipe, base, folder, command)
+
+
+def _train(recipe: Any, base: Any, folder: Path | None, command: str) -> None:
+    """Train and print."""
+    with _console().status("loading", spinner="line"):
+        from purenoise.experiment import run_recipe
+        from purenoise.progress import Display
+        from purenoise.tables import print_run
+    display = Display(_console(), recipe.train.epochs)
+    try:
+        run = run_recipe(recipe, base, listeners=[display], folder=folder, command=command)
+    finally:
+        display.close()
+    if not run.trained:
+        _console().print("This run is finished; this is its result.\n")
+    print_run(_console(), run.summary, str(run.folder))
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Evaluate a finished run on its validation and test images."""
+    from purenoise.evaluate import evaluate_split
+    from purenoise.experiment import load_run
+    from purenoise.prepare import prepare
+    from purenoise.tables import result_table
+
+    recipe, summary, model = load_run(run)
+    data = prepare(recipe.data)
+    if data.counts.tolist() != summary["counts"] or data.dataset.subset_sha256 != summary.get(
+        "subset_sha256"
+    ):
+        raise RunError(
+            f"The data are not those that {run} was trained on: the class counts differ.",
+            "Put the data back as they were, or train again.",
+        )
+    results = {}
+    for name in ("val", "test"):
+        split = getattr(data.dataset, name)
+        if split is not None and len(split):
+            results[name], _ = evaluate_split(model, split, data)
+    if json_output:
+        _print_json(results)
+        return
+    for name, metrics in results.items():
+        title = f"{summary['recipe']} · {summary['method']} · seed {summary['seed']} · {name}"
+        _console().print(result_table(summary, metrics, title))
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images or folders.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to name per image.")] = 3,
+    output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+) -> None:
+    """Predict the class of images with a finished run."""
+    if output not in ("table", "csv", "json"):
+        hint = did_you_mean(output, ("table", "csv", "json"))
+        raise RunError(f"--format {output!r} is not known.", hint)
+    from purenoise.predict import predict as predict_images
+
+    predictions = predict_images(run, images, top)
+    if output == "json":
+        _print_json([p.as_dict() for p in predictions])
+    elif output == "csv":
+        _print_csv(predictions, top)
+    else:
+        _print_predictions(predictions)
+    failed = sum(bool(p.error) for p in predictions)
+    if failed:
+        _errors().print(f"{failed} of {len(predictions)} images could not be read.")
+        raise typer.Exit(2)
+
+
+@app.command()
+def inspect(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, digits, cifar10, ...")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is in a data set: counts, imbalance, sizes, duplicates, faults, advice."""
+    from purenoise.inspection import inspect_data
+    from purenoise.recipe import load_recipe
+
+    found = inspect_data(load_recipe(None, [f"data={data}", *(changes or [])]))
+    if json_output:
+        _print_json(found.as_dict())
+        return
+    from purenoise.tables import inspection_tables
+
+    _console().print(inspection_tables(found))
+
+
+@app.command()
+def doctor(
+    data: Annotated[str, typer.Option(help="Where data sets lie.")] = "data",
+    out: Annotated[str, typer.Option(help="Where runs are written.")] = "runs",
+) -> None:
+    """Check versions, devices, data sets, write access and disk."""
+    from purenoise.doctor import examine
+
+    table = Table(box=None, show_header=False)
+    checks = examine(data, out)
+    for check in checks:
+        mark = {True: "ok", False: "BAD", None: ""}[check.ok]
+        table.add_row(mark, check.name, escape(check.text))
+    _console().print(table)
+    if any(check.ok is False for check in checks):
+        raise typer.Exit(2)
+
+
+@recipes_app.command("list")
+def recipes_list() -> None:
+    """List recipes and methods with the first sentence of their heads."""
+    from purenoise.methodfile import METHODS, known_methods
+    from purenoise.recipe import RECIPES, recipe_names
+
+    for title, folder, names in (
+        ("recipes", RECIPES, recipe_names()),
+        ("methods", METHODS, known_methods()),
+    ):
+        table = Table(title, "", box=None, header_style="bold")
+        for name in names:
+            table.add_row(name, escape(_head(folder / f"{name}.yaml")))
+        _console().print(table)
+        _console().print()
+
+
+@recipes_app.command("show")
+def recipes_show(arguments: Arguments = None) -> None:
+    """Print a whole recipe, with its head, defaults and changes."""
+    from purenoise.recipe import load_recipe, recipe_path
+
+    name, overrides = _split(arguments)
+    recipe = load_recipe(name, overrides)
+    path = recipe_path(name or recipe.name)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = [line for line in lines if line.startswith("#")]
+    typer.echo("\n".join(head) + "\n" + recipe.to_yaml(), nl=False)
+
+
+@recipes_app.command("copy")
+def recipes_copy(
+    name: Annotated[str, typer.Argument(help="Recipe to copy.")],
+    target: Annotated[Path | None, typer.Argument(help="New file (default: NAME.yaml).")] = None,
+) -> None:
+    """Copy a recipe to a file of one's own."""
+    from purenoise.recipe import recipe_path
+
+    source, place = recipe_path(name), target or Path(f"{name}.yaml")
+    if place.is_dir():
+        place = place / f"{name}.yaml"
+    try:
+        with place.open("x", encoding="utf-8") as file:
+            file.write(source.read_text(encoding="utf-8"))
+    except FileExistsError as error:
+        raise RunError(f"{place} exists; it was left as it is.", "Name another file.") from error
+    except OSError as error:
+        raise RunError(f"{place} cannot be written: {error.strerror}.") from error
+    typer.echo(f"{place}: change it, then run: purenoise train {shlex.quote(str(place))}")
+
+
+@recipes_app.command("check")
+def recipes_check(arguments: Arguments = None) -> None:
+    """Check a recipe; every fault is named."""
+    from purenoise.recipe import load_recipe
+
+    name, overrides = _split(arguments)
+    recipe = load_recipe(name, overrides)
+    typer.echo(f"{recipe.name} is fine: method {recipe.method_name()}, hash {recipe.digest()[:8]}")
+
+
+def _split(arguments: list[str] | None) -> tuple[str | None, list[str]]:
+    """Split the recipe's name from the changes."""
+    words = list(arguments or [])
+    names = [w for w in words if "=" not in w]
+    if len(names) > 1 or (names and words[0] != names[0]):
+        raise RunError(
+            f"Cannot tell the recipe among {' '.join(map(repr, names))}.",
+            "Write: purenoise train [RECIPE] key=value key=value, without spaces around =.",
+        )
+    return (names[0] if names else None), [w for w in words if "=" in w]
+
+
+def _head(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    text = " ".join(line[1:].strip() for line in lines if line.startswith("#"))
+    return text.split(". ")[0].rstrip(".") + "."
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _errors() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def _say_error(error: PureNoiseError) -> None:
+    console = _errors()
+    console.print(f"purenoise: {error.message}", markup=False, soft_wrap=True)
+    if error.hint:
+        console.print(error.hint, markup=False, soft_wrap=True)
+
+
+def _print_json(content: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(content, indent=1))
+
+
+def _print_csv(predictions: list[Any], top: int) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    pairs = [f"{kind}_{i + 1}" for i in range(top) for kind in ("class", "probability")]
+    writer.writerow(["image", *pairs, "error"])
+    for p in predictions:
+        row = [v for pair in zip(p.classes, p.probabilities, strict=True) for v in pair]
+        writer.writerow([p.image, *row, *[""] * (2 * top - len(row)), p.error])
+
+
+def _print_predictions(predictions: list[Any]) -> None:
+    from purenoise.tables import printable
+
+    table = Table("image", "class", box=None, header_style="bold")
+    table.add_column("probability", justify="right")
+    table.add_column("then")
+    for p in predictions:
+        ranked = list(zip(p.classes, p.probabilities, strict=True))
+        first = ranked[0] if ranked else (p.error, None)
+        table.add_row(
+            escape(printable(p.image)),
+            escape(printable(first[0])),
+            "" if first[1] is None else f"{first[1]:.3f}",
+            escape(printable(", ".join(f"{c} {v:.3f}" for c, v in ranked[1:]))),
+        )
+    _console().print(table)

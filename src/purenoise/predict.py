@@ -1,0 +1,126 @@
+"""Class and probability for images of one's own, from a finished run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from purenoise.data.decode import is_image, load_image
+from purenoise.data.types import MemoryImages
+from purenoise.errors import DataError
+from purenoise.evaluate import predict_logits
+from purenoise.experiment import load_run
+from purenoise.metrics import probabilities
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image.
+
+    Args:
+        image: Its path.
+        classes: Names of the k most probable classes, most probable first.
+        probabilities: Theirs.
+        error: Why the image could not be read; there are no classes then.
+    """
+
+    image: str
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    error: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        top = [
+            {"class": c, "probability": p}
+            for c, p in zip(self.classes, self.probabilities, strict=True)
+        ]
+        best = top[0] if top else {"class": None, "probability": None}
+        return {"image": self.image, **best, "top": top, "error": self.error or None}
+
+
+def find_images(paths: Sequence[str | Path]) -> list[Path]:
+    """Return the image files that are named, or lie in the folders that are named, sorted.
+
+    Raises:
+        DataError: If a path does not exist, or a folder holds no image (all are named).
+    """
+    found: list[Path] = []
+    faults = []
+    for given in map(Path, paths):
+        if given.is_dir():
+            inside = sorted(p for p in _walk(given) if is_image(p))
+            if not inside:
+                faults.append(f"{given} holds no image")
+            found += inside
+        elif given.is_file():
+            found.append(given)
+        else:
+            faults.append(f"{given} does not exist")
+    if faults:
+        raise DataError("; ".join(faults) + ".", "Give image files or folders of images.")
+    return found
+
+
+def predict(folder: str | Path, images: Sequence[str | Path], top: int = 3) -> list[Prediction]:
+    """Predict images with a finished run.
+
+    Args:
+        folder: Of the run.
+        images: Image files or folders.
+        top: How many classes to name per image.
+
+    Returns:
+        One prediction per image, in order; an image that cannot be read has an ``error``.
+
+    Raises:
+        RunError: If the run cannot be loaded.
+        DataError: If a path does not exist or holds no image.
+    """
+    _, summary, model = load_run(folder)
+    files = find_images(images)
+    shape = tuple(summary["image_shape"])
+    mean, std = summary["normalize"]
+    predictions: list[Prediction] = []
+    for start in range(0, len(files), BATCH):
+        part = files[start : start + BATCH]
+        arrays, errors = _load(part, (shape[0], shape[1], shape[2]))
+        rows = iter(())
+        if arrays:
+            logits = predict_logits(model, MemoryImages(np.stack(arrays)), mean, std)
+            rows = iter(probabilities(logits))  # type: ignore[assignment]
+        for path in part:
+            if path in errors:
+                predictions.append(Prediction(str(path), error=errors[path]))
+            else:
+                predictions.append(_named(path, next(rows), summary["class_names"], top))
+    return predictions
+
+
+def _load(paths: list[Path], shape: tuple[int, int, int]) -> tuple[list[Any], dict[Path, str]]:
+    arrays, errors = [], {}
+    for path in paths:
+        try:
+            arrays.append(load_image(path, shape))
+        except DataError as error:
+            errors[path] = error.message
+    return arrays, errors
+
+
+def _named(path: Path, p: Any, class_names: Sequence[str], top: int) -> Prediction:
+    best = np.argsort(-p, kind="stable")[: max(1, top)]
+    return Prediction(
+        str(path), tuple(class_names[c] for c in best), tuple(round(float(p[c]), 6) for c in best)
+    )
+
+
+def _walk(root: Path) -> list[Path]:
+    """Files below a folder; links to folders are not followed."""
+    return [Path(top) / name for top, _, names in os.walk(root) for name in names]

@@ -1,0 +1,133 @@
+"""Results as tables for the terminal: per group, per class, and what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from purenoise.recipe import method_names
+
+MOST_CLASSES = 30
+GROUP_RULES = {
+    "many": "> 100 images",
+    "medium": "20 to 100",
+    "few": "< 20",
+    "head": "largest third",
+    "mid": "middle third",
+    "tail": "smallest third",
+}
+
+
+def percent(value: float | None) -> str:
+    """Return an accuracy as a percentage, or n/a."""
+    return "n/a" if value is None else f"{100 * value:.1f}"
+
+
+def result_table(summary: Mapping[str, Any], metrics: Mapping[str, Any], title: str) -> Group:
+    """Return the tables of one evaluation.
+
+    Args:
+        summary: Of the run: class names and counts.
+        metrics: From :func:`purenoise.metrics.evaluate_logits`.
+        title: Above the tables.
+    """
+    overall = Table(show_header=False, box=None)
+    overall.add_column()
+    overall.add_column(justify="right")
+    for name, key in (
+        ("accuracy %", "accuracy"),
+        ("balanced accuracy %", "balanced_accuracy"),
+        ("macro-F1 %", "macro_f1"),
+        ("G-mean %", "g_mean"),
+        ("worst class %", "worst_class"),
+        ("calibration error (ECE) %", "ece"),
+    ):
+        overall.add_row(name, percent(metrics[key]))
+    heading = Text(printable(title), style="bold")
+    return Group(heading, overall, "", _groups(metrics), "", _classes(summary, metrics))
+
+
+def _groups(metrics: Mapping[str, Any]) -> Table:
+    table = Table("group", "training images", box=None, header_style="bold")
+    table.add_column("accuracy %", justify="right")
+    for name, rule in GROUP_RULES.items():
+        table.add_row(name, rule, percent(metrics["groups"][name]))
+    return table
+
+
+def _classes(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Table:
+    """Per class, largest first; of very many classes only the ends are shown."""
+    table = Table("class", box=None, header_style="bold")
+    for column in ("train", "test", "accuracy %"):
+        table.add_column(column, justify="right")
+    counts = summary["counts"]
+    order = sorted(range(len(counts)), key=lambda c: (-counts[c], c))
+    half = MOST_CLASSES // 2
+    for place, c in enumerate(order):
+        if len(order) > MOST_CLASSES and half <= place < len(order) - half:
+            if place == half:
+                table.add_row(f"... {len(order) - MOST_CLASSES} more", "", "", "")
+            continue
+        table.add_row(
+            escape(printable(summary["class_names"][c])),
+            str(counts[c]),
+            str(metrics["n_test"][c]),
+            percent(metrics["per_class"][c]),
+        )
+    return table
+
+
+def printable(text: str) -> str:
+    """Return text that cannot move the cursor or turn the line around."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def print_run(console: Console, summary: Mapping[str, Any], folder: str) -> None:
+    """Print a finished run: tables, where it lies, what to try next."""
+    title = f"{summary['recipe']} · {summary['method']} · seed {summary['seed']}"
+    if summary["test"] is None:
+        console.print(f"{title}: there are no test images, so nothing was measured.", markup=False)
+    else:
+        console.print(result_table(summary, summary["test"], f"{title} · test, last epoch"))
+    console.print(f"\nrun folder: {folder}", markup=False, soft_wrap=True)
+    console.print(f"try next:   {next_command(summary, folder)}", markup=False, soft_wrap=True)
+
+
+def next_command(summary: Mapping[str, Any], folder: str) -> str:
+    """Return the command that makes the result worth more: a baseline, then another seed."""
+    command = summary.get("command", "")
+    if not command.startswith("purenoise train"):
+        return f"purenoise evaluate {folder}"
+    words = [w for w in command.split() if not w.startswith(("method=", "seed="))]
+    if "open" in method_names(summary["method"]):
+        return " ".join([*words, "method=drs", *_seed(summary)])
+    return " ".join([*words, "method=open", *_seed(summary)])
+
+
+def _seed(summary: Mapping[str, Any]) -> list[str]:
+    return [f"seed={summary['seed']}"] if summary["seed"] else []
+
+
+def inspection_tables(found: Any) -> Group:
+    """Return the tables of :class:`purenoise.inspection.Inspection`."""
+    facts = Table(show_header=False, box=None)
+    for name, value in found.facts.items():
+        facts.add_row(name, escape(str(value)))
+    classes = Table("class", box=None, header_style="bold")
+    for column in ("train", "val", "test", "noise %"):
+        classes.add_column(column, justify="right")
+    for row in found.classes[: 4 * MOST_CLASSES]:
+        classes.add_row(
+            escape(printable(row["class"])), str(row["train"]), str(row["val"]), str(row["test"]),
+            percent(row["noise"]),
+        )  # fmt: skip
+    if len(found.classes) > 4 * MOST_CLASSES:
+        classes.add_row(f"... {len(found.classes) - 4 * MOST_CLASSES} more", "", "", "", "")
+    said = [Text(f"found: {printable(text)}") for text in found.faults]
+    said += [Text(f"advice: {text}") for text in found.advice]
+    return Group(Text(printable(found.name), style="bold"), facts, "", classes, "", *said)

@@ -1,0 +1,192 @@
+"""Which images become noise, what noise looks like, and pixel statistics."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from purenoise.errors import DataError, RecipeError
+from purenoise.noise import (
+    DELTA,
+    PixelStatistics,
+    choose_noise,
+    noise_images,
+    pixel_statistics,
+    replacement_probabilities,
+)
+
+CIFAR10_LT = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """Make a generator on the CPU."""
+    return torch.Generator().manual_seed(seed)
+
+
+def clipped_share(mean: float, std: float) -> float:
+    """Return the share of N(mean, std) outside [0, 1]."""
+    tail = lambda z: math.erfc(z / math.sqrt(2)) / 2  # noqa: E731
+    return tail(mean / std) + tail((1 - mean) / std)
+
+
+def test_probabilities_by_hand():
+    """The formula (1 - n_i / n_max) * delta on numbers that one can check in one's head."""
+    assert DELTA == pytest.approx(0.333333333)
+    assert replacement_probabilities([10, 5, 1], 1).tolist() == pytest.approx([0, 0.5, 0.9])
+    assert replacement_probabilities([4, 4], 1).tolist() == [0, 0]
+    assert replacement_probabilities([9, 1], 0).tolist() == [0, 0]
+
+
+def test_expected_noise_share_of_the_standard_benchmark():
+    """Class-balanced draws from CIFAR-10-LT at ratio 100 are noise in 25.1 % of all cases."""
+    p = replacement_probabilities(CIFAR10_LT)
+    assert p.mean() == pytest.approx(0.251, abs=5e-4)
+    assert p[-1] == pytest.approx(0.330)
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=1, max_size=30), st.floats(0, 1))
+def test_largest_class_is_never_replaced(counts, delta):
+    """The largest class has probability 0 wherever it stands; rarer classes have more."""
+    p = replacement_probabilities(counts, delta)
+    assert p[int(np.argmax(counts))] == 0
+    assert ((p >= 0) & (p <= delta)).all()
+    assert (np.diff(p[np.argsort(counts, kind="stable")]) <= 0).all()
+
+
+@pytest.mark.parametrize("delta", [-0.01, 1.01, float("nan"), float("inf")])
+def test_delta_outside_the_unit_interval_is_refused(delta):
+    """A delta that is no share is refused with its value."""
+    with pytest.raises(RecipeError, match="must be between 0 and 1"):
+        replacement_probabilities([2, 1], delta)
+
+
+def test_empty_classes_are_refused():
+    """A class without images is named."""
+    with pytest.raises(DataError, match="Class 1, 3 has no training images"):
+        replacement_probabilities([5, 0, 2, 0])
+
+
+def test_bernoulli_rates_per_class():
+    """Over many draws each class's noise rate lies within five deviations of its probability."""
+    p = replacement_probabilities(CIFAR10_LT)
+    n = 40_000
+    labels = torch.arange(10).repeat(n)
+    chosen = choose_noise(labels, p, generator())
+    assert chosen.dtype == torch.bool
+    rates = torch.stack([chosen[labels == c].double().mean() for c in range(10)]).numpy()
+    assert (np.abs(rates - p) <= 5 * np.sqrt(p * (1 - p) / n)).all()
+    assert rates[0] == 0
+
+
+def test_draws_are_independent_of_one_another():
+    """The number of noise rows per batch varies as a binomial does, and seeds reproduce it."""
+    labels = torch.zeros(128, dtype=torch.long)
+    g = generator(1)
+    counts = torch.stack([choose_noise(labels, [0.3], g).sum() for _ in range(4000)]).double()
+    assert counts.mean() == pytest.approx(128 * 0.3, abs=5 * math.sqrt(128 * 0.21 / 4000))
+    assert counts.var() == pytest.approx(128 * 0.21, rel=0.15)
+    assert torch.equal(choose_noise(labels, [0.3], generator(7)), choose_noise(labels, [0.3], generator(7)))  # fmt: skip
+
+
+def test_probability_one_and_zero():
+    """Probability 1 always replaces and 0 never does."""
+    labels = torch.tensor([0, 1] * 500)
+    assert torch.equal(choose_noise(labels, [0.0, 1.0], generator()), labels.bool())
+    assert choose_noise(labels[:0], [0.5], generator()).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("size", "mean", "dtype"),
+    [((4, 6), [0.5], torch.float32), ((7, 3), [0.1] * 5, torch.float64), ((2, 3, 4), [0.2, 0.3], torch.float16), ((5,), [0.4] * 3, torch.bfloat16)],
+)  # fmt: skip
+def test_any_channels_size_and_dtype(size, mean, dtype):
+    """Noise has the shape and dtype that were asked for, within [0, 1]."""
+    noise = noise_images(3, size, mean, [0.5] * len(mean), generator(), dtype)
+    assert noise.shape == (3, len(mean), *size)
+    assert noise.dtype == dtype
+    assert noise.min() == 0
+    assert noise.max() <= 1
+    assert noise_images(0, size, mean, mean).shape == (0, len(mean), *size)
+
+
+def test_distribution_of_each_channel():
+    """Away from the edges each channel has its own mean and deviation, and pixels are unrelated."""
+    mean, std = torch.tensor([0.3, 0.5, 0.7]), torch.tensor([0.02, 0.05, 0.03])
+    noise = noise_images(200, (20, 20), mean, std, generator()).double()
+    per_channel = noise.transpose(0, 1).flatten(1)  # (3, 80000)
+    torch.testing.assert_close(per_channel.mean(1).float(), mean, atol=1e-3, rtol=0)
+    torch.testing.assert_close(per_channel.std(1).float(), std, atol=5e-4, rtol=0)
+    z = (noise - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+    for a, b in [(z[..., 1:], z[..., :-1]), (z[1:], z[:-1]), (z[:, 1:], z[:, :-1])]:
+        assert abs((a * b).mean()) < 0.015
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "share"),
+    [((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 0.014),
+     ((0.4989, 0.5044, 0.4926), (0.2513, 0.2485, 0.2734), 0.053)],
+)  # fmt: skip
+def test_share_of_clipped_pixels(mean, std, share):
+    """1.4 % of pixels are clipped with the customary constants, 5.3 % with the data's own."""
+    exact = np.mean([clipped_share(m, s) for m, s in zip(mean, std, strict=True)])
+    assert exact == pytest.approx(share, abs=1e-3)
+    noise = noise_images(300, (32, 32), mean, std, generator())
+    clipped = ((noise == 0) | (noise == 1)).double().mean().item()
+    assert clipped == pytest.approx(exact, abs=5 * math.sqrt(exact / noise.numel()))
+
+
+def test_noise_is_fresh_and_reproducible():
+    """Two draws from one generator differ; the same seed gives the same bits."""
+    g = generator(3)
+    first, second = (noise_images(2, (4, 4), [0.5], [0.2], g) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, noise_images(2, (4, 4), [0.5], [0.2], generator(3)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 5), st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=1, max_size=4), st.integers(0, 99))  # fmt: skip
+def test_pixel_statistics_equal_numpy_over_all_pixels(channels, shapes, seed):
+    """Mean and deviation are those of all pixels together, whatever the batches and sizes."""
+    rng = np.random.default_rng(seed)
+    batches = [rng.integers(0, 256, (b, channels, h, w), dtype=np.uint8) for b, h, w in shapes]
+    pixels = np.concatenate([b.transpose(1, 0, 2, 3).reshape(channels, -1) for b in batches], 1)
+    if pixels.shape[1] == 0:
+        return
+    mean, std = pixel_statistics(batches)
+    np.testing.assert_allclose(mean, pixels.astype(np.float64).mean(1) / 255, rtol=1e-13)
+    np.testing.assert_allclose(std, pixels.astype(np.float64).std(1) / 255, rtol=1e-12, atol=1e-15)
+
+
+def test_pixel_statistics_are_exact_where_floats_are_not():
+    """A single deviant pixel among 10^6 is found exactly; an even image has deviation 0."""
+    images = np.full((1, 1, 1000, 1000), 255, np.uint8)
+    stats = PixelStatistics()
+    stats.update(images)
+    assert (stats.mean.item(), stats.std.item()) == (1.0, 0.0)
+    images[0, 0, 0, 0] = 254
+    stats = PixelStatistics()
+    stats.update(images)
+    assert stats.std.item() * 255 == pytest.approx(math.sqrt(1e-6 * (1 - 1e-6)), rel=1e-14)
+
+
+def test_pixel_statistics_are_not_the_mean_of_each_images_deviation():
+    """Between-image variation counts: a black and a white image have deviation 1/2."""
+    images = np.stack([np.zeros((1, 4, 4), np.uint8), np.full((1, 4, 4), 255, np.uint8)])
+    assert pixel_statistics([images])[1].tolist() == [0.5]
+
+
+def test_pixel_statistics_refuse_other_arrays():
+    """Floats, missing axes and a changed number of channels are refused with what was got."""
+    stats = PixelStatistics()
+    for array in (np.zeros((1, 3, 2, 2)), np.zeros((3, 2, 2), np.uint8), np.zeros((1, 0, 2, 2), np.uint8)):  # fmt: skip
+        with pytest.raises(DataError, match="need uint8 images of shape"):
+            stats.update(array)
+    stats.update(np.zeros((1, 3, 2, 2), np.uint8))
+    for channels in (1, 4):
+        with pytest.raises(DataError, match=f"with {channels} channels came after images with 3"):
+            stats.update(np.zeros((1, channels, 2, 2), np.uint8))

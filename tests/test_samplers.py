@@ -1,0 +1,356 @@
+"""Samplers: the labels they find, the shares they draw, orders that survive stops and splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.stats import binom
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Subset, TensorDataset
+from torchvision.datasets import DatasetFolder, ImageFolder
+
+from purenoise.errors import DataError, RecipeError
+from purenoise.samplers import (
+    SAMPLERS,
+    ClassBalancedSampler,
+    ClassSampler,
+    EffectiveNumberSampler,
+    InstanceSampler,
+    ProgressiveSampler,
+    SquareRootSampler,
+    effective_number_weights,
+    labels_of,
+)
+
+LABELS = [0] * 60 + [1] * 25 + [2] * 10 + [3] * 5
+PROFILES = st.lists(st.integers(1, 300), min_size=1, max_size=6)
+
+
+def build(name: str, labels: object = LABELS, **options: object) -> ClassSampler:
+    """Return a sampler by name."""
+    more = {"epochs": 10} if name == "progressive" else {}
+    return SAMPLERS[name](labels, **more, **options)
+
+
+def drawn(sampler: ClassSampler, epochs: int) -> NDArray[np.int64]:
+    """Count the classes of several epochs."""
+    order = np.concatenate([sampler.order(e) for e in range(epochs)])
+    return np.bincount(sampler.labels[order], minlength=len(sampler.counts))
+
+
+def pairs(labels: list[int]) -> TensorDataset:
+    """Return a data set of nothing and labels."""
+    return TensorDataset(torch.zeros(len(labels)), torch.tensor(labels))
+
+
+SOURCES = {
+    "list": ([0, 1, 1], [0, 1, 1]),
+    "tuple": ((0, 1), [0, 1]),
+    "uint8": (np.array([1, 0], np.uint8), [1, 0]),
+    "tensor": (torch.tensor([2, 0]), [2, 0]),
+    "tensors": (pairs([1, 2]), [1, 2]),
+    "targets": (SimpleNamespace(targets=[3, 1]), [3, 1]),
+    "tensor targets": (SimpleNamespace(targets=torch.tensor([3, 1])), [3, 1]),
+    "labels": (SimpleNamespace(labels=np.array([0, 2])), [0, 2]),
+    "samples": (SimpleNamespace(samples=[("a.png", 1), ("b.png", 0)]), [1, 0]),
+    "targets none": (SimpleNamespace(targets=None, labels=[5]), [5]),
+    "subset": (Subset(pairs([0, 1, 2]), [2, 0]), [2, 0]),
+    "nested": (Subset(Subset(pairs([0, 1, 2]), [2, 0]), [1]), [0]),
+    "concat": (ConcatDataset([pairs([0, 1]), Subset(pairs([2, 3]), [1])]), [0, 1, 3]),
+    "subset of concat": (Subset(ConcatDataset([pairs([0, 1]), pairs([2])]), [2, 1]), [2, 1]),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_labels_are_found(kind: str) -> None:
+    """Labels of every kind of source are the ones it holds, as int64."""
+    source, expected = SOURCES[kind]
+    found = labels_of(source)
+    assert found.dtype == np.int64
+    assert found.tolist() == expected
+
+
+def test_labels_of_image_folders(tmp_path: Path) -> None:
+    """Torchvision's folders give their labels without one image being opened."""
+    for name, n in (("cat", 2), ("dog", 1)):
+        (tmp_path / name).mkdir()
+        for i in range(n):
+            Image.new("RGB", (2, 2)).save(tmp_path / name / f"{i}.png")
+
+    def loader(path: str) -> None:
+        raise AssertionError(f"{path} was opened")
+
+    assert labels_of(ImageFolder(str(tmp_path), loader=loader)).tolist() == [0, 0, 1]
+    folder = DatasetFolder(str(tmp_path), loader=loader, extensions=(".png",))
+    assert labels_of(Subset(folder, [2, 0])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (object(), "No labels were found in object"),
+        ([0.0, 1.0], "whole numbers"),
+        ([-1, 0], "whole numbers"),
+        (["cat", "dog"], "whole numbers"),
+        ([[0, 1], [1, 0]], "whole numbers"),
+        ([[0], [1, 2]], "one whole number per image"),
+        ([True, False], "whole numbers"),
+        (SimpleNamespace(targets={"a": 1}), "whole numbers"),
+        ([], "whole numbers"),
+    ],
+)
+def test_what_has_no_labels_is_refused(source: object, words: str) -> None:
+    """A source without usable labels is refused in a sentence."""
+    with pytest.raises(DataError, match=words):
+        ClassBalancedSampler(source)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "error", "words"),
+    [
+        ([0, 2], {}, DataError, "Class 1 has no training images"),
+        ([0, 1], {"n_classes": 3}, DataError, "Class 2 has no training images"),
+        ([0, 5], {"n_classes": 3}, DataError, "A label is 5, and with 3 classes"),
+        ([0, 10**15], {}, DataError, "Class 1 has no training images"),
+        ([0, 1], {"rank": 2, "num_replicas": 2}, RecipeError, "rank=2"),
+        ([0, 1], {"rank": -1}, RecipeError, "rank=-1"),
+        ([0, 1], {"seed": -1}, RecipeError, "seed is -1"),
+    ],
+)
+def test_samplers_refuse(labels: list[int], options: dict, error: type, words: str) -> None:
+    """Empty classes, labels beyond the classes, ranks and seeds that cannot be are named."""
+    with pytest.raises(error, match=words):
+        ClassBalancedSampler(labels, **options)
+
+
+def expected_shares(name: str, counts: NDArray[np.int64], epoch: int) -> NDArray[np.float64]:
+    """Recompute the class shares from the papers, one class at a time."""
+    n = [int(c) for c in counts]
+    t = min(1.0, epoch / 10)
+    raw = {
+        "instance": [c / sum(n) for c in n],
+        "class-balanced": [1.0 for _ in n],
+        "square-root": [c**0.5 for c in n],
+        "effective-number": [c * (1 - 0.9999) / (1 - 0.9999**c) for c in n],
+        "progressive": [(1 - t) * c / sum(n) + t / len(n) for c in n],
+    }[name]
+    return np.array(raw) / sum(raw)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@given(profile=PROFILES)
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_class_shares_follow_the_papers(name: str, profile: list[int]) -> None:
+    """For any counts the shares are the formula's, at every stage of the course."""
+    sampler = build(name, np.repeat(np.arange(len(profile)), profile))
+    for epoch in (0, 3, 10, 50):
+        expected = expected_shares(name, sampler.counts, epoch)
+        np.testing.assert_allclose(sampler.class_shares(epoch), expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"instance", "progressive"}))
+@given(profile=PROFILES)
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_drawn_shares_are_within_binomial_bounds(name: str, profile: list[int]) -> None:
+    """For any counts the number of draws of each class has the binomial's 1e-6 bounds."""
+    sampler = build(name, np.repeat(np.arange(len(profile)), profile))
+    epochs = 20
+    total = epochs * len(sampler)
+    shares = expected_shares(name, sampler.counts, 0)
+    low, high = binom.interval(1 - 1e-6, total, shares)
+    found = drawn(sampler, epochs)
+    assert np.all((found >= low) & (found <= high))
+
+
+def test_images_of_a_class_are_drawn_alike() -> None:
+    """Within a class every image comes equally often, the first and the last too."""
+    sampler = ClassBalancedSampler(LABELS)
+    times = np.bincount(np.concatenate([sampler.order(e) for e in range(400)]), minlength=100)
+    expected = 400 * 100 / 4 / sampler.counts[sampler.labels]
+    low, high = binom.interval(1 - 1e-6, 40_000, expected / 40_000)
+    assert np.all((times >= low) & (times <= high))
+
+
+def test_class_balanced_is_not_the_effective_number() -> None:
+    """Class-balanced is 1 / n as in the paper: with large classes the effective number differs."""
+    labels = np.repeat([0, 1], [50_000, 500])
+    plain = ClassBalancedSampler(labels)
+    effective = EffectiveNumberSampler(labels)
+    assert plain.class_shares(0).tolist() == [0.5, 0.5]
+    assert effective.class_shares(0)[0] > 0.8
+    assert abs(drawn(plain, 1)[0] / len(labels) - 0.5) < 0.01
+
+
+def test_progressive_goes_from_instance_to_balanced() -> None:
+    """The progressive sampler starts as instance sampling and ends as class-balanced."""
+    sampler = ProgressiveSampler(LABELS, epochs=4)
+    tail = [sampler.class_shares(e)[3] for e in range(6)]
+    assert tail[0] == pytest.approx(0.05)
+    assert tail[:5] == sorted(set(tail[:5]))
+    assert tail[4] == tail[5] == 0.25
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_epoch_is_as_long_as_the_data(name: str) -> None:
+    """Every epoch has N images that exist."""
+    order = build(name).order(3)
+    assert len(order) == len(LABELS) == len(build(name))
+    assert order.min() >= 0
+    assert order.max() < len(LABELS)
+
+
+def test_instance_is_a_permutation() -> None:
+    """Instance sampling shows every image exactly once, in an order that is not the data's."""
+    order = InstanceSampler(LABELS).order(0)
+    assert sorted(order) == list(range(100))
+    assert list(order) != list(range(100))
+
+
+def test_orders_depend_on_seed_and_epoch_only() -> None:
+    """Same seed and epoch, same order, also out of turn; another seed or epoch, another order."""
+    one, two = SquareRootSampler(LABELS, seed=5), SquareRootSampler(LABELS, seed=5)
+    two.set_epoch(9)
+    list(two)
+    two.set_epoch(2)
+    one.set_epoch(2)
+    assert list(one) == list(two)
+    one.set_epoch(3)
+    assert list(one) != list(two)
+    assert list(one) != SquareRootSampler(LABELS, seed=6).order(3).tolist()
+
+
+def test_random_numbers_are_the_samplers_own() -> None:
+    """The order of epoch 0 is not that of numpy's generator of the same seed, which others use."""
+    own = InstanceSampler(LABELS, seed=3).order(0)
+    assert own.tolist() != np.random.default_rng(3).permutation(100).tolist()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_global_random_state_is_left_alone(name: str) -> None:
+    """Sampling neither reads nor moves the global generators of numpy and torch."""
+    state, torch_state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    first = list(build(name))
+    for before, after in zip(state, np.random.get_state(), strict=True):  # noqa: NPY002
+        np.testing.assert_array_equal(before, after)
+    assert torch.equal(torch_state, torch.get_rng_state())
+    with torch.random.fork_rng():
+        torch.manual_seed(99)
+        assert list(build(name)) == first
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@given(stop=st.integers(0, 100))
+@settings(max_examples=12, deadline=None, derandomize=True)
+def test_resume_at_any_image(name: str, stop: int) -> None:
+    """A sampler stopped after any image goes on, in a new process, with exactly the rest."""
+    whole = build(name, seed=4)
+    whole.set_epoch(3)
+    expected = list(whole)
+    broken = build(name, seed=4)
+    broken.set_epoch(3)
+    images = iter(broken)
+    head = [next(images) for _ in range(stop)]
+    resumed = build(name, seed=4)
+    resumed.load_state_dict(broken.state_dict())
+    resumed.set_epoch(resumed.epoch)  # what a training loop does at the head of each epoch
+    assert resumed.state_dict() == broken.state_dict() == {"epoch": 3, "done": stop}
+    assert head + list(resumed) == expected
+    assert list(resumed) == expected  # a resumed place holds for one iteration only
+    resumed.set_epoch(4)
+    assert len(list(resumed)) == 100
+
+
+def test_a_glance_does_not_use_up_images() -> None:
+    """Looking at the first batch does not shorten the epoch that follows."""
+    loader = DataLoader(pairs(LABELS), batch_size=10, sampler=ClassBalancedSampler(LABELS))
+    next(iter(loader))
+    assert sum(len(labels) for _, labels in loader) == 100
+
+
+@pytest.mark.parametrize("stop", [0, 1, 4, 13])
+def test_resume_inside_a_data_loader(stop: int) -> None:
+    """A DataLoader stopped after any step resumes at the next, with the same batches."""
+
+    def loader(sampler: ClassSampler) -> DataLoader:
+        batches = BatchSampler(sampler, batch_size=8, drop_last=False)
+        return DataLoader(torch.arange(100), batch_sampler=batches, num_workers=0)
+
+    expected = [batch.tolist() for batch in loader(ClassBalancedSampler(LABELS, seed=1))]
+    sampler = ClassBalancedSampler(LABELS, seed=1)
+    batches = iter(loader(sampler))
+    head = [next(batches).tolist() for _ in range(stop)]
+    assert sampler.state_dict()["done"] == min(100, 8 * stop)
+    resumed = ClassBalancedSampler(LABELS, seed=1)
+    resumed.load_state_dict(sampler.state_dict(done=min(100, 8 * stop)))
+    assert head + [batch.tolist() for batch in loader(resumed)] == expected
+
+
+@given(n=st.integers(1, 60), replicas=st.integers(1, 7))
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_ranks_share_an_epoch_exactly(n: int, replicas: int) -> None:
+    """The ranks' images together are the one epoch, none twice and none left out."""
+    labels = [0] * n
+    parts = [InstanceSampler(labels, num_replicas=replicas, rank=r) for r in range(replicas)]
+    found = [list(part) for part in parts]
+    assert [len(part) for part in parts] == [len(images) for images in found]
+    assert sorted(i for images in found for i in images) == list(range(n))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_ranks_have_the_batches_of_one_process(name: str, replicas: int) -> None:
+    """R ranks with batch B / R show at each step the B images that one process shows."""
+    size = 8
+    one = list(build(name, seed=2))
+    ranks = [list(build(name, seed=2, num_replicas=replicas, rank=r)) for r in range(replicas)]
+    share = size // replicas
+    for step in range(-(-len(one) // size)):
+        together = [i for part in ranks for i in part[step * share : (step + 1) * share]]
+        assert sorted(together) == sorted(one[step * size : (step + 1) * size])
+
+
+def test_ranks_resume_alone() -> None:
+    """A rank that resumes goes on with its own images."""
+    whole = list(ClassBalancedSampler(LABELS, num_replicas=3, rank=1))
+    resumed = ClassBalancedSampler(LABELS, num_replicas=3, rank=1)
+    resumed.load_state_dict({"epoch": 0, "done": 7})
+    assert list(resumed) == whole[7:]
+
+
+@given(profile=st.lists(st.integers(1, 5000), min_size=1, max_size=8), beta=st.floats(0, 0.9999))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_effective_number_weights_follow_the_formula(profile: list[int], beta: float) -> None:
+    """The weights are (1 - beta) / (1 - beta^n), at mean 1, for any counts and beta."""
+    # 1 - beta^n = (1 - beta) (1 + beta + ... + beta^(n-1)): the sum itself, without cancellation.
+    raw = [1 / np.sum(beta ** np.arange(n, dtype=np.float64)) for n in profile]
+    expected = np.array(raw) / np.mean(raw)
+    found = effective_number_weights(profile, beta)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert found.mean() == pytest.approx(1, rel=1e-12)
+
+
+def test_effective_number_weights_at_the_edges() -> None:
+    """Beta 0 weighs alike; 8142 classes of up to a million images stay finite and ordered."""
+    assert effective_number_weights([1000, 1], 0).tolist() == [1, 1]
+    counts = np.geomspace(1_000_000, 1, 8142).astype(int)
+    for beta in (0.9999, 1 - 1e-12):
+        weights = effective_number_weights(counts, beta)
+        assert np.isfinite(weights).all()
+        assert weights.mean() == pytest.approx(1)
+        assert np.all(np.diff(weights) >= 0)
+
+
+@pytest.mark.parametrize("beta", [1.0, -0.1, float("nan")])
+def test_effective_number_refuses_beta(beta: float) -> None:
+    """A beta outside [0, 1) is refused, by the sampler when it is built."""
+    with pytest.raises(RecipeError, match="beta is"):
+        effective_number_weights([1, 2], beta)
+    with pytest.raises(RecipeError, match="beta is"):
+        EffectiveNumberSampler([0, 1], beta=beta)
