@@ -2,7 +2,7 @@
 
 :func:`dar_bn_oracle` is written from the paper's description alone, in float64 with a loop over the
 channels. :func:`mixed_batch` runs a converted model the slow way: natural and noise rows in one
-batch, told apart by a mask in every layer.
+batch, told apart by a mask in every layer. Beside them, a small net and images to try things on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,17 @@ from torch import Tensor, nn
 from purenoise.darbn import NoiseRouting, dar_batch_norm
 
 Array = NDArray[np.float64]
+
+
+def small(norm: nn.Module | None = None) -> nn.Sequential:
+    """Build a net that takes a moment to run."""
+    norm = nn.BatchNorm2d(4) if norm is None else norm
+    return nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(64, 10))
+
+
+def images(n: int, size: int = 6, seed: int = 0) -> Tensor:
+    """Draw float32 images."""
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
 @dataclass

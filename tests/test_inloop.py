@@ -30,8 +30,10 @@ class Identity(nn.Module):
 def net() -> nn.Sequential:
     """Build a small converted net for 3 x 8 x 8 images and 3 classes."""
     return convert(
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
-    )  # fmt: skip
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)
+        )
+    )
 
 
 def batch(n: int = 60) -> tuple[Tensor, Tensor]:
@@ -70,7 +72,8 @@ def test_noise_is_drawn_clipped_and_normalised_with_the_loaders_constants():
     assert pixels.min() >= -1e-6
     assert pixels.max() <= 1 + 1e-6
     assert (pixels[:, 2] > 1 - 1e-6).double().mean() == pytest.approx(0.0912, abs=0.01)
-    torch.testing.assert_close(pixels[:, :2].mean((0, 2, 3)), torch.tensor([0.4, 0.5]), atol=0.005, rtol=0)  # fmt: skip
+    means, expected = pixels[:, :2].mean((0, 2, 3)), torch.tensor([0.4, 0.5])
+    torch.testing.assert_close(means, expected, atol=0.005, rtol=0)
     torch.testing.assert_close(noise[:, 0].std(), torch.tensor(1.0), atol=0.02, rtol=0)
 
 

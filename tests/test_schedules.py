@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -86,7 +87,7 @@ def test_rates_are_positive_and_rise_only_in_warm_up(epochs, schedule, warmup):
     rates = [learning_rate(0.1, e, epochs, schedule, warmup) for e in range(epochs)]
     assert all(0 < r <= 0.1 + 1e-15 for r in rates)
     after = rates[warmup:]
-    assert all(b <= a + 1e-15 for a, b in zip(after, after[1:], strict=False))
+    assert all(b <= a + 1e-15 for a, b in pairwise(after))
 
 
 def test_cosine_and_constant():

@@ -75,7 +75,7 @@ def small_input(model: nn.Module) -> Tensor:
             with torch.no_grad():
                 model.eval()(x)
             return x
-        except Exception:  # noqa: S112  (too small; models say so in many ways)
+        except Exception:  # too small; models say so in many ways
             continue
     return torch.randn(2, channels, *default, generator=torch.Generator().manual_seed(0))
 

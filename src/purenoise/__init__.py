@@ -32,7 +32,27 @@ _HOME = {
     "PureNoiseError": "errors",
 }
 
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+__all__ = [  # noqa: RUF022 - in the order of first use
+    "convert",
+    "revert",
+    "noise_pass",
+    "DARBatchNorm1d",
+    "DARBatchNorm2d",
+    "DARBatchNorm3d",
+    "DARSyncBatchNorm",
+    "dar_batch_norm",
+    "two_pass",
+    "TwoPass",
+    "PureNoise",
+    "NoiseAugment",
+    "pixel_statistics",
+    "ClassBalancedSampler",
+    "ImbalancedCIFAR10",
+    "ImbalancedCIFAR100",
+    "train",
+    "PureNoiseError",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from purenoise.convert import convert, revert

@@ -46,7 +46,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
         beside.unlink(missing_ok=True)
         raise RunError(
             f"{path} cannot be written: {error.strerror or error}.",
-            "Free some space or choose another place with out=FOLDER, then run the same line again.",
+            "Free some space, or choose another place with out=FOLDER, and run the same line again.",
         ) from error
 
 

@@ -75,11 +75,12 @@ def convert(model: nn.Module, stop_gradient: StopGradient = "branch") -> Any:
             "Cannot convert layers that are not known: " + "; ".join(unknown) + ".",
             "Replace them by torch's BatchNorm, or by a norm without running statistics.",
         )
-    for module in model.modules():
-        form = _dar_form(type(module))
+    layer: Any
+    for layer in model.modules():
+        form = _dar_form(type(layer))
         if form is not None:
-            module.__class__ = form
-            module.stop_gradient = stop_gradient
+            layer.__class__ = form
+            layer.stop_gradient = stop_gradient
     return model
 
 
@@ -96,12 +97,13 @@ def revert(model: nn.Module) -> Any:
         >>> type(revert(convert(nn.BatchNorm2d(8)))).__name__
         'BatchNorm2d'
     """
-    for module in model.modules():
-        if isinstance(module, NoiseRouting):
-            plain = [base for base in type(module).__mro__ if _dar_form(base) is not None]
-            module.__class__ = next(c for c in plain if not issubclass(c, NoiseRouting))
+    for layer in model.modules():
+        if isinstance(layer, NoiseRouting):
+            known = [base for base in type(layer).__mro__ if _dar_form(base) is not None]
+            plain: Any = next(base for base in known if not issubclass(base, NoiseRouting))
+            layer.__class__ = plain
             for name in ("stop_gradient", "in_noise_pass", "_grad_at_entry"):
-                module.__dict__.pop(name, None)
+                layer.__dict__.pop(name, None)
     return model
 
 
@@ -136,7 +138,7 @@ def _dar_form(kind: type[nn.Module]) -> type[nn.Module] | None:
     if kind in _PLAIN:
         return _PLAIN[kind]
     if (kind.__module__, kind.__name__) in _NORM_ACT:
-        return _norm_act_form(kind)
+        return _norm_act_form(kind)  # type: ignore[arg-type]
     return None
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -45,8 +45,8 @@ def check_stop_gradient(value: str) -> StopGradient:
     Raises:
         ModelError: If it does not.
     """
-    if value not in get_args(StopGradient):
-        known = get_args(StopGradient)
+    known = get_args(StopGradient)
+    if value not in known:
         raise ModelError(f"stop_gradient={value!r} is not known.", did_you_mean(value, known))
     return value  # type: ignore[return-value]
 
@@ -149,7 +149,7 @@ def dar_batch_norm(
     return out
 
 
-class NoiseRouting(_BatchNorm if TYPE_CHECKING else object):
+class NoiseRouting(_BatchNorm):
     """What turns a batch norm class into its DAR-BN form; comes before it in the bases.
 
     Outside :func:`noise_pass` the parent's ``forward`` runs and nothing else, so training on
@@ -269,16 +269,14 @@ def check_ready(model: nn.Module) -> None:
             "Put both passes into one: DistributedDataParallel(purenoise.TwoPass(model)).",
         )
     plain = [
-        f"{name or 'the model'} ({type(module).__name__})"
-        for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm)
-        and not isinstance(module, NoiseRouting)
-        and module.training
+        f"{name or 'the model'} ({type(m).__name__})"
+        for name, m in model.named_modules()
+        if isinstance(m, _BatchNorm) and not isinstance(m, NoiseRouting) and m.training
     ]
     if plain:
         more = f" and {len(plain) - 3} more" if len(plain) > 3 else ""
         raise ModelError(
-            f"Noise would change the running statistics of {', '.join(plain[:3])}{more}.",
+            f"Noise would change the statistics of {', '.join(plain[:3])}{more}.",
             "Call purenoise.convert(model) first, and again after anything that swaps layers.",
         )
     for name, module in model.named_modules():
@@ -334,20 +332,17 @@ def _buffer_versions(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Identity and version counter of every buffer, which tell whether it was written to."""
     if torch.compiler.is_compiling():
         return {}
-    return {
-        name: (id(buffer), buffer._version)
-        for name, buffer in model.named_buffers()
-        if not buffer.is_inference()
-    }
+    buffers = [(name, b) for name, b in model.named_buffers() if not b.is_inference()]
+    return {name: (id(b), b._version) for name, b in buffers}
 
 
 def _refuse_changed(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> None:
     """Refuse a pass in which noise changed a buffer."""
     changed = [name for name, version in after.items() if before.get(name, version) != version]
     if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise ModelError(
-            f"The noise pass changed the buffer {changed[0]!r}"
-            + (f" and {len(changed) - 1} more" if len(changed) > 1 else "")
-            + ": a layer that keeps state of its own saw noise, so the step is not exact.",
+            f"The noise pass changed the buffer {changed[0]!r}{more}: a layer that keeps state of "
+            "its own saw noise, so the step is not exact.",
             "Freeze that layer with .eval(), or take it out of the model.",
         )

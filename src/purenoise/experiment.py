@@ -31,6 +31,8 @@ from purenoise.runlog import RunFolder, RunLog
 from purenoise.runtime import environment, resolve_device, resolve_threads, torch_settings
 from purenoise.training import Fit, Interrupted, Listener, State
 
+EpochHook = Callable[[State, dict[str, Any]], None]
+
 
 @dataclass(frozen=True)
 class Run:
@@ -85,6 +87,8 @@ def run_recipe(
     listeners: Sequence[Listener] = (),
     folder: Path | None = None,
     command: str = "",
+    on_epoch: EpochHook = lambda *_: None,
+    resume: tuple[State, dict[str, Any]] | None = None,
 ) -> Run:
     """Train a recipe in its folder.
 
@@ -94,6 +98,8 @@ def run_recipe(
         listeners: Called with every event.
         folder: Another folder than ``out/recipe/method/seed-n``.
         command: The line that runs this again, for messages and the summary.
+        on_epoch: Called after every epoch with the state and the run's identity.
+        resume: Such a state and identity to go on from, unless the folder has a later one.
     """
     place = folder or run_path(recipe, base)
     files = RunFolder(place)
@@ -104,7 +110,9 @@ def run_recipe(
     device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
     _check_writable(files.path)
     with torch_settings(threads, device):
-        return _Experiment(recipe, files, device, threads, listeners, command).run()
+        experiment = _Experiment(recipe, files, device, threads, listeners, command)
+        experiment.on_epoch, experiment.resume = on_epoch, resume
+        return experiment.run()
 
 
 def run_path(recipe: Recipe, base: Recipe) -> Path:
@@ -150,6 +158,8 @@ class _Experiment:
             "torch": torch.__version__,
         }
         self.listeners = list(listeners)
+        self.on_epoch: EpochHook = lambda *_: None
+        self.resume: tuple[State, dict[str, Any]] | None = None
         self.data = prepare(recipe.data)
 
     def run(self) -> Run:
@@ -178,6 +188,7 @@ class _Experiment:
                     recipe, data, model, phases, augment,
                     listener=lambda name, event: self._tell(log, name, event),
                     save=lambda kept: save_state(self.files.state, kept, self.identity),
+                    on_epoch=lambda kept: self.on_epoch(kept, self.identity),
                     should_stop=should_stop,
                 )  # fmt: skip
                 self._tell(log, "start", {**self._start(augment.describe(), notes, state)})
@@ -196,7 +207,7 @@ class _Experiment:
                 f"Stopped; the state is in {self.files.state}.", f"To go on: {self.command}"
             ) from error
         except ValueError as error:
-            if isinstance(error, PureNoiseError) or "more than 1 value per channel" not in str(error):
+            if isinstance(error, PureNoiseError) or "more than 1 value" not in str(error):
                 raise
             raise TrainingError(
                 f"A batch has one natural image, too few for batch norm: {error}.",
@@ -211,6 +222,10 @@ class _Experiment:
     def _state(self) -> State:
         """The state to continue from, or a new one."""
         found = load_state(self.files.state)
+        if self.resume is not None:
+            given, identity = self.resume
+            if found is None or (given.epoch, given.step) > (found[0].epoch, found[0].step):
+                found = given, identity, []
         if found is None:
             return State()
         state, identity, warnings = found
@@ -232,7 +247,7 @@ class _Experiment:
             "seed": self.recipe.seed, "epochs": self.recipe.train.epochs,
             "digest": self.recipe.digest(), "folder": str(self.files.path),
             "resumed_at": [state.epoch, state.step], "augment": augment, "notes": notes,
-            **_data_summary(data), **{"environment": self.environment},
+            **_data_summary(data), "environment": self.environment,
         }  # fmt: skip
 
     def _finish(
@@ -348,7 +363,7 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
         return
 
-    def ask(number: int, _frame: Any) -> None:
+    def ask(_number: int, _frame: Any) -> None:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()

@@ -107,11 +107,11 @@ class PureNoise(_NoiseStep):
 
     Example:
         >>> from purenoise.convert import convert
-        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(2))
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 6), nn.BatchNorm2d(4), nn.Flatten())
         >>> noise = PureNoise(counts=[90, 10], mean=[0.5], std=[0.2])
         >>> logits, labels = noise(convert(net), torch.rand(8, 1, 6, 6), torch.tensor([0, 1] * 4))
         >>> logits.shape, labels.shape
-        (torch.Size([8, 2]), torch.Size([8]))
+        (torch.Size([8, 4]), torch.Size([8]))
 
     Source: Zada et al. 2022, algorithm 1.
     """

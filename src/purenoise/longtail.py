@@ -108,7 +108,7 @@ def long_tail_subset(
         )
     target, wanted = np.asarray(labels), np.asarray(counts)
     # RandomState(seed) gives the stream of np.random.seed(seed) without touching global state.
-    legacy, modern = np.random.RandomState(seed), np.random.default_rng(seed)  # noqa: NPY002
+    legacy, modern = np.random.RandomState(seed), np.random.default_rng(seed)
     chosen = []
     for c, n in enumerate(wanted):
         index = np.flatnonzero(target == c)

@@ -68,8 +68,7 @@ class ClassificationLoss(nn.Module):
         _check_shapes(logits, targets)
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
-        if targets.dim() == 1:
-            targets = targets.long()
+        targets = targets.long() if targets.dim() == 1 else targets
         if targets.dim() == 1 and self.label_smoothing == 0:
             weights = self._weight_of(logits)[targets]
             return weights * self.hard(logits, targets), weights
@@ -86,9 +85,8 @@ class ClassificationLoss(nn.Module):
         raise NotImplementedError
 
     def _weight_of(self, logits: Tensor) -> Tensor:
-        if self.weight is None:
-            return logits.new_ones(logits.shape[1])
-        return self._of("weight", logits)
+        ones = self.weight is None
+        return logits.new_ones(logits.shape[1]) if ones else self._of("weight", logits)
 
     def _keep(self, name: str, values: NDArray[np.float64] | None) -> None:
         """Keep one number per class in a buffer that checkpoints do not hold."""
@@ -300,7 +298,8 @@ def build_loss(
 
     Args:
         name: A key of ``LOSSES``.
-        counts, prior: Training images per class, for margins; class prior of the rows it sees.
+        counts: Training images per class, for losses with margins.
+        prior: Class prior of the rows that the loss sees, for losses with a prior.
         weight: Class weights.
         **options: Further arguments of the loss.
 

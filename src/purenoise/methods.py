@@ -1,5 +1,6 @@
-"""A method's phases, made concrete for one data set: the only place where sampler, loss, noise and
-phases meet.
+"""A method's phases made concrete for one data set.
+
+The only place where sampler, loss, noise and phases meet.
 """
 
 from __future__ import annotations

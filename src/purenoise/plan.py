@@ -1,8 +1,8 @@
 """An epoch planned ahead: which images, in which batches, and which of them become noise.
 
 Everything is drawn at once from (seed, epoch), before the first step. The plan never depends on how
-far a run came, so a resumed run continues the same plan; and no step waits for a device to learn how
-many of its rows are noise.
+far a run came, so a resumed run continues the same plan; and no step waits for a device to learn
+how many of its rows are noise.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,10 +92,10 @@ def predict(folder: str | Path, images: Sequence[str | Path], top: int = 3) -> l
     for start in range(0, len(files), BATCH):
         part = files[start : start + BATCH]
         arrays, errors = _load(part, (shape[0], shape[1], shape[2]))
-        rows = iter(())
+        rows: Iterator[Any] = iter(())
         if arrays:
             logits = predict_logits(model, MemoryImages(np.stack(arrays)), mean, std)
-            rows = iter(probabilities(logits))  # type: ignore[assignment]
+            rows = iter(probabilities(logits))
         for path in part:
             if path in errors:
                 predictions.append(Prediction(str(path), error=errors[path]))

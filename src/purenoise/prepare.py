@@ -32,7 +32,7 @@ class Prepared:
     Args:
         dataset: With its training set made long-tailed.
         counts: Training images per class, shape (C,).
-        mean: Of the constants that images and noise are normalised with, in [0, 1], shape (channels,).
+        mean: Of the constants that normalise images and noise, in [0, 1], shape (channels,).
         std: Likewise.
         noise_mean: Mean of all pixels of the training images.
         noise_std: Standard deviation of all pixels of the training images.

@@ -184,4 +184,4 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
 def _tensorboard(folder: Path, next_epoch: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=next_epoch)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=next_epoch)

@@ -1,7 +1,7 @@
 """Learning rates and phase boundaries: pure functions of the epoch and the step.
 
 The field's curve (Cao et al. 2019; Zada et al. 2022 for 200 epochs): linear warm-up over the first
-5 epochs, then x0.01 at epoch 160 and again at 180. Written as fractions, so that it fits any length.
+5 epochs, then x0.01 at epoch 160 and again at 180. Written as fractions, so it fits any length.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def learning_rate(
         base: The learning rate after warm-up.
         epoch: Counted from 0.
         epochs: Length of the run.
-        schedule: ``step`` (x0.01 at 80 % and again at 90 %; in a run so short that both fall on
-            one epoch it drops once, in a run of one epoch never), ``cosine`` (to 0) or ``constant``.
+        schedule: ``step`` (x0.01 at 80 % and again at 90 %; in a run so short that both fall
+            on one epoch it drops once, in one of one epoch never), ``cosine`` (to 0), ``constant``.
         warmup: Warm-up epochs; None: min(5, epochs // 10). Epoch e of w has base * (e + 1) / w.
 
     Raises:

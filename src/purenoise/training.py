@@ -45,7 +45,7 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - it is no error
     """Training was asked to stop; the state was saved."""
 
 
@@ -60,6 +60,7 @@ class Fit:
         augment: Of the training images.
         listener: Called with the name of an event and its content: ``phase``, ``step``, ``epoch``.
         save: Called with a state that can be resumed, whenever one should be kept.
+        on_epoch: Called with the state after every epoch.
         should_stop: Asked after every step; True saves the state and raises :class:`Interrupted`.
         save_every: Seconds between states.
     """
@@ -72,13 +73,15 @@ class Fit:
         phases: list[Phase],
         augment: Augment,
         *,
-        listener: Listener = lambda name, content: None,
-        save: Callable[[State], None] = lambda state: None,
+        listener: Listener = lambda *_: None,
+        save: Callable[[State], None] = lambda _: None,
+        on_epoch: Callable[[State], None] = lambda _: None,
         should_stop: Callable[[], bool] = lambda: False,
         save_every: float = 30.0,
     ) -> None:
         self.recipe, self.data, self.model, self.phases = recipe, data, model, phases
         self.augment, self.listener, self.save = augment, listener, save
+        self.on_epoch = on_epoch
         self.should_stop, self.save_every = should_stop, save_every
         self.two_pass = TwoPass(model)
         first = next(model.parameters())
@@ -123,8 +126,8 @@ class Fit:
         self.model.train()
         for step, (plan, images) in enumerate(stream(self.data.dataset.train, plans[first_step:]),
                                               start=first_step):  # fmt: skip
-            value, correct = self._step(plan, images, loss, epoch, step)
-            meter.add(value, correct, len(plan.labels), len(plan.natural))
+            value, correct, near = self._step(plan, images, loss, epoch, step)
+            meter.add(value, correct, near, len(plan.labels), len(plan.natural))
             self._after_step(epoch, step, len(plans), lr, meter)
         record = {"epoch": epoch, "phase": self.phases.index(phase), "lr": lr, **meter.means()}
         self._refuse_non_finite(record["loss"], epoch, len(plans) - 1, lr)
@@ -132,14 +135,17 @@ class Fit:
         self._evaluate(epoch, record)
         self.history.append(record)
         self.listener("epoch", record)
+        self.on_epoch(self._state(epoch + 1, 0, {}))
         last = epoch + 1 == train.epochs
         if last or time.monotonic() - self._saved_at >= self.save_every:
             self._save(epoch + 1, 0, {})
 
     def _step(
         self, plan: StepPlan, images: Tensor, loss: ClassificationLoss, epoch: int, step: int
-    ) -> tuple[Tensor, Tensor]:
-        """Take one step; return the loss and the number of natural rows that were right."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Take one step; return the loss, and of how many natural rows the first and one of the
+        first five classes were right.
+        """
         seed, device = self.recipe.seed, self.device
         data, size = self.data, self.data.dataset.image_shape[1:]
         torch.manual_seed(stream_seed(seed, MODEL, epoch, step))  # inside a forked generator
@@ -162,8 +168,10 @@ class Fit:
             self._refuse_non_finite(value.item(), epoch, step, self.optimizer.param_groups[0]["lr"])
         self.optimizer.step()
         n = len(plan.natural)
-        correct = (logits[:n].detach().argmax(1) == labels[:n]).sum()
-        return value.detach(), correct
+        guesses, true = logits[:n].detach(), labels[:n]
+        correct = (guesses.argmax(1) == true).sum()
+        first_five = guesses.topk(min(5, guesses.shape[1]), dim=1).indices  # (n, 5)
+        return value.detach(), correct, (first_five == true[:, None]).sum()
 
     def _after_step(self, epoch: int, step: int, n_steps: int, lr: float, meter: _Meter) -> None:
         self.listener("step", {"epoch": epoch, "step": step, "steps": n_steps, "lr": lr,
@@ -186,16 +194,21 @@ class Fit:
 
     def _save(self, epoch: int, step: int, meters: Meters) -> None:
         """Hand out a state; one with weights that are not finite is never kept."""
-        weights = self.model.state_dict()
-        if all(bool(w.isfinite().all()) for w in weights.values() if w.is_floating_point()):
-            optimizer = self.optimizer.state_dict()
-            self.save(State(epoch, step, weights, optimizer, meters, self.history))
+        state = self._state(epoch, step, meters)
+        if all(bool(w.isfinite().all()) for w in state.model.values() if w.is_floating_point()):
+            self.save(state)
         self._saved_at = time.monotonic()
+
+    def _state(self, epoch: int, step: int, meters: Meters) -> State:
+        """The state from which ``step`` of ``epoch`` comes next."""
+        weights, optimizer = self.model.state_dict(), self.optimizer.state_dict()
+        return State(epoch, step, weights, optimizer, meters, self.history)
 
     def _refuse_non_finite(self, value: float, epoch: int, step: int, lr: float) -> None:
         if not math.isfinite(value):
             raise TrainingError(
-                f"The loss is {value} in epoch {epoch + 1}, step {step + 1} (learning rate {lr:g}).",
+                f"The loss is {value} in epoch {epoch + 1}, step {step + 1} (learning rate "
+                f"{lr:g}).",
                 "Lower train.lr or lengthen train.warmup. The last good state is kept.",
             )
 
@@ -203,7 +216,7 @@ class Fit:
 class _Meter:
     """Sums over an epoch, kept on the device and read when somebody asks."""
 
-    names = ("loss", "rows", "correct", "natural")
+    names = ("loss", "rows", "correct", "natural", "top5")
 
     def __init__(self, device: torch.device, sums: Meters) -> None:
         kind = torch.float32 if device.type == "mps" else torch.float64
@@ -212,11 +225,12 @@ class _Meter:
         self._before = sums.get("seconds", 0.0)
         self._started = time.perf_counter()
 
-    def add(self, loss: Tensor, correct: Tensor, rows: int, natural: int) -> None:
+    def add(self, loss: Tensor, correct: Tensor, near: Tensor, rows: int, natural: int) -> None:
         self._sums[0] += loss * rows
         self._sums[1] += rows
         self._sums[2] += correct
         self._sums[3] += natural
+        self._sums[4] += near
 
     def seconds(self, started: float) -> float:
         return self._before + time.perf_counter() - started
@@ -226,11 +240,12 @@ class _Meter:
         return values | {"seconds": self.seconds(self._started)}
 
     def means(self) -> Meters:
-        """Mean loss over all rows, accuracy over natural rows, and rows of each kind."""
+        """Mean loss over all rows, accuracies over natural rows, and rows of each kind."""
         s = self.sums()
         return {
             "loss": s["loss"] / max(1.0, s["rows"]),
             "accuracy": s["correct"] / max(1.0, s["natural"]),
+            "top5": s["top5"] / max(1.0, s["natural"]),
             "rows": s["rows"],
             "noise_rows": s["rows"] - s["natural"],
         }
@@ -239,9 +254,11 @@ class _Meter:
 def build_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
     """Build the optimiser of a recipe; weight decay is on all parameters, as in the field."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    common = {"lr": train.lr, "weight_decay": train.weight_decay}
+    lr, decay = train.lr, train.weight_decay
     if train.optimizer == "adam":
-        return torch.optim.Adam(parameters, **common)
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=decay)
     if train.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **common)
-    return torch.optim.SGD(parameters, momentum=train.momentum, nesterov=train.nesterov, **common)
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
+    return torch.optim.SGD(
+        parameters, lr=lr, weight_decay=decay, momentum=train.momentum, nesterov=train.nesterov
+    )

@@ -1,0 +1,1 @@
+"""Data sets, all turned into one type (:mod:`purenoise.data.types`)."""

@@ -1,0 +1,161 @@
+"""What a noise pass refuses, since it would not be exact there, and what it leaves as it was."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from purenoise.convert import convert
+from purenoise.darbn import noise_pass
+from purenoise.errors import ModelError
+from purenoise.twopass import two_pass
+
+from .reference import images, small
+
+
+class Checkpointed(nn.Module):
+    """A net whose middle is recomputed in the backward pass."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__()
+        self.options = options
+        self.stem, self.middle = nn.Conv2d(3, 3, 3, padding=1), small()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        return checkpoint(self.middle, self.stem(x), **self.options)
+
+
+class Offloaded(nn.Module):
+    """A part that sets hooks of its own on saved tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+            return self.bn(x)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("nested", [False, True])
+def test_activation_checkpointing_in_a_noise_pass_is_refused(reentrant, nested):
+    """Recomputation after the pass would feed noise to the running statistics: refused."""
+    model = Checkpointed(use_reentrant=reentrant)
+    if nested:
+        model.middle[1] = Offloaded()
+    convert(model)
+    x = images(4)
+    with pytest.raises(ModelError, match="Activation checkpointing"):
+        two_pass(model, x, x)
+    with torch.no_grad(), warnings.catch_warnings():  # nothing is recomputed
+        warnings.filterwarnings("ignore", "None of the inputs")
+        assert two_pass(model, x, x).shape == (8, 10)
+
+
+def test_timms_checkpointing_is_refused():
+    """A timm model after set_grad_checkpointing is refused in the noise pass, and not before."""
+    timm = pytest.importorskip("timm")
+    model = convert(timm.create_model("test_resnet", num_classes=10))
+    x = images(2, 64)
+    assert two_pass(model, x, x).shape == (4, 10)
+    model.set_grad_checkpointing()
+    with pytest.raises(ModelError, match="Activation checkpointing"):
+        two_pass(model, x, x)
+
+
+def test_hooks_on_saved_tensors_that_do_not_recompute_are_allowed():
+    """Other hooks on saved tensors, as for offloading, are no reason to refuse."""
+    model = convert(small(Offloaded()))
+    assert two_pass(model, images(3), images(2)).shape == (5, 10)
+
+
+def test_unconverted_batch_norm_is_refused_by_name():
+    """A batch norm that was not converted is named; one in eval() is allowed."""
+    model = convert(nn.Sequential(small(), nn.Linear(10, 8)))
+    model.append(nn.Sequential(*[nn.BatchNorm1d(8) for _ in range(5)]))
+    with pytest.raises(ModelError, match=r"2\.0 \(BatchNorm1d\), .* and 2 more") as caught:
+        two_pass(model, images(3), images(3))
+    assert "convert(model)" in caught.value.hint
+    with (
+        pytest.raises(ModelError, match=r"the model \(BatchNorm2d\)"),
+        noise_pass(nn.BatchNorm2d(3)),
+    ):
+        pass
+    model[2].eval()
+    assert two_pass(model, images(3), images(3)).shape == (6, 8)
+
+
+@pytest.mark.parametrize(
+    ("layer", "buffer"),
+    [
+        (nn.utils.spectral_norm(nn.Conv2d(4, 4, 1)), "1.weight_u"),
+        (nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1)), "1.parametrizations"),
+        (nn.InstanceNorm2d(4, track_running_stats=True), "1.running_mean"),
+    ],
+)
+def test_other_layers_with_state_are_refused_by_name(layer, buffer):
+    """A layer that keeps state of its own is found out by the buffer that changed."""
+    model = small(copy.deepcopy(layer))
+    with pytest.raises(ModelError, match=f"changed the buffer '{buffer}"):
+        two_pass(model, images(3), images(3))
+    model[1].eval()
+    assert two_pass(model, images(3), images(3)).shape == (6, 10)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_script_modules_with_batch_norm_are_refused():
+    """What TorchScript compiled cannot be told what noise is, wherever it stands in a model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(small())
+        traced = torch.jit.trace(small().eval(), images(2))
+        harmless = torch.jit.script(nn.ReLU())
+    for model in (scripted, traced, nn.Sequential(scripted), nn.Sequential(traced)):
+        with pytest.raises(ModelError, match=r"ScriptModule .*\(BatchNorm2d\)"):
+            two_pass(model, images(3), images(3))
+        with pytest.raises(ModelError, match=r"convert before torch\.jit"):
+            convert(model)
+    model = convert(small())
+    model[2] = harmless
+    assert two_pass(model, images(3), images(3)).shape == (6, 10)
+
+
+def test_noise_pass_inside_no_grad_and_inference_mode():
+    """A noise pass without gradients gives the same logits and touches no buffer."""
+    model = convert(small())
+    x = images(4)
+    with noise_pass(model):
+        expected = model(x)
+    for context in (torch.no_grad, torch.inference_mode):
+        with context(), noise_pass(model):
+            assert torch.equal(model(x), expected)
+    assert not model[1].running_mean.any()
+
+
+def test_an_exception_in_the_pass_restores_the_layers():
+    """After an error inside a noise pass the next forward is natural again."""
+    model = convert(small())
+    with pytest.raises(KeyError), noise_pass(model):
+        raise KeyError
+    model(images(3))
+    assert int(model[1].num_batches_tracked) == 1
+
+
+def test_nested_passes():
+    """The end of an inner pass does not end the outer one."""
+    model = convert(small())
+    with noise_pass(model):
+        with noise_pass(model[1]):
+            model(images(3))
+        model(images(3))
+    assert int(model[1].num_batches_tracked) == 0
+    model(images(3))
+    assert int(model[1].num_batches_tracked) == 1

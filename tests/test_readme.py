@@ -1,0 +1,89 @@
+"""The README and the docs say what is so: snippets run, tables come from rows, links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def _digits_script():
+    spec = importlib.util.spec_from_file_location("results_digits", ROOT / "results" / "digits.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_loop_snippet_runs(tmp_path, monkeypatch):
+    """The fifteen lines for one's own loop train a model on a folder."""
+    generator = np.random.default_rng(0)
+    for name, n in (("cat", 40), ("dog", 8)):
+        folder = tmp_path / "photos" / "train" / name
+        folder.mkdir(parents=True)
+        for i in range(n):
+            pixels = generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), scope)
+    assert type(scope["model"].bn1).__name__ == "BatchNorm2d"
+    assert np.isfinite(float(scope["loss"].detach()))
+    assert len(scope["logits"]) == len(scope["labels"])
+
+
+def test_digits_table_comes_from_the_rows():
+    """The table in the README is what the committed rows give."""
+    script = _digits_script()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    inside = text.split(script.BEGIN)[1].split(script.END)[0].strip()
+    assert inside == script.table(script.read())
+
+
+def test_digits_rows_are_complete():
+    """Every method has every seed, once."""
+    script = _digits_script()
+    results = script.read()
+    assert {m: len(c["accuracy"]) for m, c in results.items()} == dict.fromkeys(script.METHODS, 5)
+
+
+def test_digits_figure_comes_from_the_rows(tmp_path, monkeypatch):
+    """Drawing the rows again gives the committed figure's bars."""
+    script = _digits_script()
+    monkeypatch.setattr(script, "FIGURE", tmp_path / "digits.svg")
+    committed = (ROOT / "docs" / "images" / "digits.svg").read_text(encoding="utf-8")
+    script.draw(script.read())
+    drawn = (tmp_path / "digits.svg").read_text(encoding="utf-8")
+
+    def bars(svg):
+        return len(re.findall(r'id="patch_\d+"', svg)), re.findall(r">(.*OPeN.*)<", svg)
+
+    assert bars(drawn) == bars(committed)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_to_files(page):
+    """Every relative link of a page leads to a file of the project."""
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing
+
+
+def test_commands_in_readme_exist():
+    """Every `purenoise VERB` in the README is a command."""
+    from purenoise.cli import app
+
+    known = {c.name or c.callback.__name__ for c in app.registered_commands} | {"recipes"}
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    used = set(re.findall(r"(?:^|`|&& )purenoise ([a-z]+)", text, re.MULTILINE))
+    assert used
+    assert used <= known
+    assert shutil.which("purenoise")
