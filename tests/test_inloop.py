@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from purenoise.convert import convert
+from purenoise.conversion import convert
 from purenoise.errors import DataError, ModelError, RecipeError
 from purenoise.inloop import NoiseAugment, PureNoise
 from purenoise.twopass import TwoPass

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from purenoise.convert import convert
+from purenoise.conversion import convert
 from purenoise.darbn import noise_pass
 from purenoise.errors import ModelError
 from purenoise.twopass import two_pass

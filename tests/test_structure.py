@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "purenoise"
 FLOORS: dict[int, list[str]] = {
     0: ["errors"],
     1: [
-        "noise", "darbn", "twopass", "convert", "conversion", "inloop", "longtail", "samplers",
+        "noise", "darbn", "twopass", "conversion", "inloop", "longtail", "samplers",
         "losses", "metrics", "schedules",
     ],
     2: ["augment", "image_ops", "data", "data.*", "models", "models.*"],
@@ -24,7 +24,8 @@ FLOORS: dict[int, list[str]] = {
         "plan", "training", "train", "evaluate", "checkpoint", "runlog", "experiment", "predict",
         "compare",
     ],
-    4: ["report", "export", "cli", "__main__", "progress", "inspection", "doctor", "tables"],
+    4: ["report", "export", "cli", "__main__", "progress", "inspection", "doctor", "tables",
+        "ldamfiles", "ldamflags"],
     5: [""],  # the package itself, which only names what it offers
 }  # fmt: skip
 MAX_LINES = 350

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
-from purenoise.convert import convert, dar_layers, revert
+from purenoise.conversion import convert, dar_layers, revert
 from purenoise.darbn import noise_pass
 
 timm = pytest.importorskip("timm")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from purenoise.convert import convert
+from purenoise.conversion import convert
 from purenoise.darbn import DARBatchNorm2d, NoiseRouting, noise_pass
 from purenoise.errors import ModelError
 from purenoise.models import build_model
@@ -138,6 +138,7 @@ def test_without_noise_rows_it_is_the_model_bit_for_bit():
     expected = plain(x)
     assert torch.equal(two_pass(copy.deepcopy(model), x), expected)
     assert torch.equal(two_pass(model, x, x[:0]), expected)
+    assert len(two_pass(MODELS["resnet32"](), x, x[:0])) == 4  # no noise, no need to convert
     assert all(torch.equal(a, b) for a, b in zip(model.buffers(), plain.buffers(), strict=True))
 
 

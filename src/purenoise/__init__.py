@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "convert": "convert",
-    "revert": "convert",
+    "convert": "conversion",
+    "revert": "conversion",
     "noise_pass": "darbn",
     "DARBatchNorm1d": "darbn",
     "DARBatchNorm2d": "darbn",
@@ -55,7 +55,7 @@ __all__ = [  # noqa: RUF022 - in the order of first use
 ]
 
 if TYPE_CHECKING:
-    from purenoise.convert import convert, revert
+    from purenoise.conversion import convert, revert
     from purenoise.darbn import (
         DARBatchNorm1d,
         DARBatchNorm2d,
@@ -77,7 +77,7 @@ def __getattr__(name: str) -> Any:
     """Load a public name from the module that holds it."""
     if name not in _HOME:
         raise AttributeError(f"module 'purenoise' has no attribute {name!r}")
-    # A submodule of the same name (convert) would shadow the function: bind the function here.
+    # No submodule may bear a public name: importing it would put the module in its place.
     value = getattr(import_module(f"purenoise.{_HOME[name]}"), name)
     globals()[name] = value
     return value

@@ -22,32 +22,37 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from purenoise.errors import RunError
+from purenoise.runlog import writing
 from purenoise.training import State
 
 VERSION = 1
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def write_whole(path: Path, content: bytes | str, previous: Path | None = None) -> None:
     """Write a file that appears complete or not at all.
+
+    Args:
+        path: Of the file.
+        content: Of the file.
+        previous: Where the file that was at ``path`` is moved to, once the new one is whole.
 
     Raises:
         RunError: If it cannot be written, such as on a full disk.
     """
     data = content.encode() if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.part")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise RunError(
-            f"{path} cannot be written: {error.strerror or error}.",
-            "Free some space, or choose another place with out=FOLDER, and run the same line again.",
-        ) from error
+        try:
+            with beside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if previous is not None and path.exists():
+                path.replace(previous)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def save_state(folder: Path, state: State, identity: Mapping[str, Any]) -> None:
@@ -63,10 +68,7 @@ def save_state(folder: Path, state: State, identity: Mapping[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"version": VERSION, "identity": dict(identity), **asdict(state)}, buffer)
-    last = folder / "state.pt"
-    if last.exists():
-        os.replace(last, folder / "previous.pt")
-    write_whole(last, buffer.getvalue())
+    write_whole(folder / "state.pt", buffer.getvalue(), previous=folder / "previous.pt")
 
 
 def load_state(folder: Path) -> tuple[State, dict[str, Any], list[str]] | None:
@@ -91,7 +93,11 @@ def load_state(folder: Path) -> tuple[State, dict[str, Any], list[str]] | None:
             return State(**content), identity, damaged
         except (RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, AttributeError,
                 pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
-            reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+            # torch's own words advise to load it unsafely: they are not passed on.
+            strange = isinstance(error, pickle.UnpicklingError)
+            reason = (
+                "not a state, or one that would run code" if strange else "cut short or changed"
+            )
             damaged.append(f"{path} is damaged ({reason})")
     if damaged:
         raise RunError(
@@ -141,7 +147,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise RunError(f"There are no weights at {path}.", "A finished run has them; train first.")
     with path.open("rb") as file:
         start = file.read(16)
-    if start[:2] in (b"\x80\x02", b"\x80\x04", b"PK"):
+    # Byte 8 of a safetensors file opens its header, whatever the header's length looks like.
+    if start[8:9] != b"{" and (start[:1] == b"\x80" or start[:2] == b"PK"):
         raise RunError(
             f"{path} is a pickle, which may run code when it is read; it was not read.",
             "Weights are read from safetensors files only.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -39,6 +40,9 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fi
 
 def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is no error
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(standalone_mode=True)
     except PureNoiseError as error:
@@ -63,8 +67,6 @@ def train(arguments: Arguments = None) -> None:
 
     name, overrides = _split(arguments)
     recipe = load_recipe(name, overrides)
-    data = [text for text in overrides if text.startswith("data=")]
-    base = load_recipe(name, data)
     folder = Path(name) if name and (Path(name) / "recipe.yaml").is_file() else None
     if folder is not None and overrides:
         raise RunError(
@@ -72,7 +74,9 @@ def train(arguments: Arguments = None) -> None:
             "Leave the changes out, or begin another run from a recipe.",
         )
     command = " ".join(["purenoise train", *map(shlex.quote, arguments or [])])
-    _train(recipe, base, folder, command)
+    with _console().status("loading", spinner="line"):
+        from purenoise.experiment import plain_recipe
+    _train(recipe, plain_recipe(name, overrides), folder, command)
 
 
 def _train(recipe: Any, base: Any, folder: Path | None, command: str) -> None:
@@ -119,6 +123,8 @@ def evaluate(
     if json_output:
         _print_json(results)
         return
+    if not results:
+        raise RunError(f"{run} has neither validation nor test images: nothing to measure.")
     for name, metrics in results.items():
         title = f"{summary['recipe']} · {summary['method']} · seed {summary['seed']} · {name}"
         _console().print(result_table(summary, metrics, title))
@@ -278,9 +284,11 @@ def _errors() -> Console:
 
 def _say_error(error: PureNoiseError) -> None:
     console = _errors()
-    console.print(f"purenoise: {error.message}", markup=False, soft_wrap=True)
+    from purenoise.tables import printable
+
+    console.print(f"purenoise: {printable(error.message)}", markup=False, soft_wrap=True)
     if error.hint:
-        console.print(error.hint, markup=False, soft_wrap=True)
+        console.print(printable(error.hint), markup=False, soft_wrap=True)
 
 
 def _print_json(content: Any) -> None:

@@ -263,30 +263,27 @@ def check_ready(model: nn.Module) -> None:
     Raises:
         ModelError: Naming the layers at fault; see :func:`noise_pass`.
     """
-    if any(isinstance(m, nn.parallel.DistributedDataParallel) for m in model.modules()):
-        raise ModelError(
-            "A noise pass is a second forward, and DistributedDataParallel allows one per step.",
-            "Put both passes into one: DistributedDataParallel(purenoise.TwoPass(model)).",
-        )
-    plain = [
-        f"{name or 'the model'} ({type(m).__name__})"
-        for name, m in model.named_modules()
-        if isinstance(m, _BatchNorm) and not isinstance(m, NoiseRouting) and m.training
-    ]
+    plain = []
+    for name, m in model.named_modules():  # once: this runs in every step
+        if isinstance(m, nn.parallel.DistributedDataParallel):
+            raise ModelError(
+                "A noise pass is a second forward; DistributedDataParallel allows one per step.",
+                "Put both passes into one: DistributedDataParallel(purenoise.TwoPass(model)).",
+            )
+        if isinstance(m, torch.jit.ScriptModule) and "BatchNorm" in m.original_name:
+            raise ModelError(
+                "A ScriptModule cannot be told which rows are noise, and "
+                f"{name or 'the model'} ({m.original_name}) is one.",
+                "Convert and train the model before torch.jit.script or torch.jit.trace.",
+            )
+        if isinstance(m, _BatchNorm) and not isinstance(m, NoiseRouting) and m.training:
+            plain.append(f"{name or 'the model'} ({type(m).__name__})")
     if plain:
         more = f" and {len(plain) - 3} more" if len(plain) > 3 else ""
         raise ModelError(
             f"Noise would change the statistics of {', '.join(plain[:3])}{more}.",
             "Call purenoise.convert(model) first, and again after anything that swaps layers.",
         )
-    for name, module in model.named_modules():
-        # A compiled module is no instance of its own class; it keeps that class's name.
-        if "BatchNorm" in getattr(module, "original_name", ""):
-            raise ModelError(
-                f"A ScriptModule cannot be told which rows are noise, and {name or 'the model'} "
-                f"({module.original_name}) is one.",
-                "Convert and train the model before torch.jit.script or torch.jit.trace.",
-            )
 
 
 def _refuse_checkpointing(grad_at_entry: bool) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import requires
 from pathlib import Path
 
 GIB = 1 << 30
-# torchvision's minor version goes with torch's: torch 2.6 and torchvision 0.21, and so on.
-TORCH_AHEAD = 15
 
 
 @dataclass(frozen=True)
@@ -56,23 +56,27 @@ def _versions() -> list[Check]:
     except (ImportError, RuntimeError) as error:
         text = f"cannot be imported: {error}. Install the one that belongs to torch."
         return [*checks, Check("torchvision", False, text)]
-    fits = versions_match(torch.__version__, torchvision.__version__)
+    wanted = next((r for r in requires("torchvision") or () if re.match(r"torch\b", r)), "torch")
+    fits = versions_match(torch.__version__, wanted)
     text = torchvision.__version__
     if not fits:
-        text += f" does not belong to torch {torch.__version__}"
+        text += f" does not belong to torch {torch.__version__}: it needs {wanted}"
     return [*checks, Check("torchvision", fits, text)]
 
 
-def versions_match(torch_version: str, torchvision_version: str) -> bool:
-    """Whether a torchvision was made for a torch.
+def versions_match(torch_version: str, requirement: str) -> bool:
+    """Whether a torch is the one that torchvision asks for: ``torch==X`` or, later, ``torch>=X``.
 
     Example:
-        >>> versions_match("2.11.0+cpu", "0.26.0"), versions_match("2.11.0", "0.25.0")
+        >>> versions_match("2.11.0+cpu", "torch==2.11.0"), versions_match("2.11.0", "torch>=2.14.0")
         (True, False)
     """
-    major, minor = (int(part) for part in torch_version.split(".")[:2])
-    vision = int(torchvision_version.split(".")[1])
-    return major == 2 and vision == minor + TORCH_AHEAD
+    found = re.search(r"(==|>=)\s*([\d.]+)", requirement)
+    if found is None:
+        return True
+    wanted = [int(part) for part in found[2].strip(".").split(".")]
+    own = [int(part) for part in re.findall(r"\d+", torch_version.split("+")[0])][: len(wanted)]
+    return own == wanted if found[1] == "==" else own >= wanted
 
 
 def _devices() -> list[Check]:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import shlex
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +17,21 @@ from torch import nn
 from purenoise import yamlfile
 from purenoise.augment import build_augment
 from purenoise.checkpoint import load_state, load_weights, save_state, save_weights, write_whole
-from purenoise.convert import convert, dar_layers
+from purenoise.conversion import convert, dar_layers
 from purenoise.errors import PureNoiseError, RunError, TrainingError
 from purenoise.evaluate import evaluate_split
 from purenoise.methods import build_phases
 from purenoise.models import build_model
 from purenoise.prepare import Prepared, prepare
 from purenoise.recipe import Recipe, folder_name, load_recipe
-from purenoise.runlog import RunFolder, RunLog
-from purenoise.runtime import environment, resolve_device, resolve_threads, torch_settings
+from purenoise.runlog import RunFolder, RunLog, read_events
+from purenoise.runtime import (
+    environment,
+    resolve_device,
+    resolve_threads,
+    stop_on_signal,
+    torch_settings,
+)
 from purenoise.training import Fit, Interrupted, Listener, State
 
 EpochHook = Callable[[State, dict[str, Any]], None]
@@ -76,8 +79,18 @@ def train(recipe: str | Recipe | None = None, **overrides: Any) -> Run:
     if isinstance(recipe, Recipe):
         return run_recipe(recipe, recipe)
     texts = [f"{key}={_yaml_text(value)}" for key, value in overrides.items()]
+    words = ["purenoise", "train", *([recipe] if recipe else []), *texts]
     loaded = load_recipe(recipe, texts)
-    return run_recipe(loaded, _plain(recipe, overrides.get("data")))
+    return run_recipe(loaded, plain_recipe(recipe, texts), command=shlex.join(words))
+
+
+def plain_recipe(name: str | None, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe without overrides, but for the known data set that chose it.
+
+    A folder of images is a change like any other, so that two folders have runs of their own.
+    """
+    recipe = load_recipe(name, [text for text in overrides if text.startswith("data=")])
+    return load_recipe(name or "folder") if recipe.data.name == "folder" else recipe
 
 
 def run_recipe(
@@ -108,7 +121,7 @@ def run_recipe(
     if done is not None:
         return Run(place, done, trained=False)
     device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
-    _check_writable(files.path)
+    files.check_writable()
     with torch_settings(threads, device):
         experiment = _Experiment(recipe, files, device, threads, listeners, command)
         experiment.on_epoch, experiment.resume = on_epoch, resume
@@ -155,7 +168,7 @@ class _Experiment:
             "recipe": recipe.digest(),
             "device": device.type,
             "threads": threads,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),  # a plain str: TorchVersion is no plain value
         }
         self.listeners = list(listeners)
         self.on_epoch: EpochHook = lambda *_: None
@@ -181,9 +194,11 @@ class _Experiment:
         content = f"# purenoise {self.environment['purenoise']}: the whole recipe of this run\n"
         content += recipe.to_yaml() + f"digest: {recipe.digest()}\n"
         write_whole(self.files.recipe, content)
+        begun = [e for e in read_events(self.files.events) if e["event"] == "start"]
+        self.command = begun[0].get("command", self.command) if begun else self.command
         log = RunLog(self.files, state.epoch)
         try:
-            with _stop_on_signal() as should_stop:
+            with stop_on_signal() as should_stop:
                 fit = Fit(
                     recipe, data, model, phases, augment,
                     listener=lambda name, event: self._tell(log, name, event),
@@ -195,6 +210,7 @@ class _Experiment:
                 history = self._fit(fit, state)
             summary = self._finish(model, history, augment.describe(), notes)
             self._tell(log, "end", {"test": summary["test"], "seconds": summary["seconds"]})
+            write_whole(self.files.summary_file, _json(summary))
         finally:
             log.close()
         return Run(self.files.path, summary)
@@ -231,12 +247,13 @@ class _Experiment:
         state, identity, warnings = found
         for warning in warnings:
             self._tell(None, "warning", {"text": f"{warning}; the one before is used."})
-        for key, what in (("device", "device"), ("threads", "threads"), ("torch", "torch")):
+        for key in ("device", "threads", "torch"):
             if identity.get(key) != self.identity[key]:
                 raise RunError(
-                    f"This run was begun with {what} {identity.get(key)}, and would go on with "
-                    f"{self.identity[key]}: the result would not be the same.",
-                    f"Use {what}={identity.get(key)}, or out=FOLDER to begin another run.",
+                    f"{self.files.path} was begun with {key} {identity.get(key)} and would go on "
+                    f"with {key} {self.identity[key]}: the result would not be the same.",
+                    f"Go on where it was begun, with {key} {identity.get(key)}, or begin another "
+                    "run with out=FOLDER.",
                 )
         return state
 
@@ -246,14 +263,15 @@ class _Experiment:
             "recipe": self.recipe.name, "method": self.recipe.method_name(),
             "seed": self.recipe.seed, "epochs": self.recipe.train.epochs,
             "digest": self.recipe.digest(), "folder": str(self.files.path),
-            "resumed_at": [state.epoch, state.step], "augment": augment, "notes": notes,
+            "command": self.command, "resumed_at": [state.epoch, state.step],
+            "augment": augment, "notes": notes,
             **_data_summary(data), "environment": self.environment,
         }  # fmt: skip
 
     def _finish(
         self, model: nn.Module, history: list[dict[str, Any]], augment: str, notes: list[str]
     ) -> dict[str, Any]:
-        """Write weights, predictions and the summary, the summary last."""
+        """Write predictions and weights; the summary is written last of all."""
         data, split = self.data, self.data.dataset.test
         summary: dict[str, Any] = {
             "status": "finished", "recipe": self.recipe.name,
@@ -276,7 +294,6 @@ class _Experiment:
         summary["seconds"] = time.perf_counter() - self.started
         summary["environment"] = self.environment
         save_weights(self.files.weights, model, {"recipe": self.recipe.digest()})
-        write_whole(self.files.summary_file, _json(summary))
         return summary
 
     def _tell(self, log: RunLog | None, name: str, event: dict[str, Any]) -> None:
@@ -302,9 +319,7 @@ def load_run(folder: str | Path) -> tuple[Recipe, dict[str, Any], nn.Module]:
             f"The run {folder} is not finished.",
             f"To go on: purenoise train {shlex.quote(str(folder))}",
         )
-    content = yamlfile.load(files.recipe)
-    content.pop("digest", None)
-    recipe = Recipe.model_validate(content)
+    recipe = load_recipe(str(files.recipe))
     model = build_model(
         recipe.model.name,
         len(summary["class_names"]),
@@ -327,19 +342,6 @@ def _data_summary(data: Prepared) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _check_writable(path: Path) -> None:
-    """Refuse early, before data are loaded, a place where nothing can be written."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".probe"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written: {error.strerror}.", "Choose another place with out=FOLDER."
-        ) from error
-
-
 def _json(content: Any) -> str:
     import json
 
@@ -348,30 +350,3 @@ def _json(content: Any) -> str:
 
 def _yaml_text(value: Any) -> str:
     return yamlfile.dump({"v": value})[3:].strip() if not isinstance(value, str) else value
-
-
-def _plain(name: str | None, data: Any) -> Recipe:
-    """The recipe without overrides (but for the data that chose it)."""
-    return load_recipe(name, [] if data is None else [f"data={data}"])
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a question that the loop asks; a second one stops at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(_number: int, _frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, ask) for number in signals]
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

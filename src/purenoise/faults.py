@@ -145,5 +145,5 @@ def _got(fault: Any) -> str:
     if isinstance(fault["input"], Mapping):
         return ""
     shown = reprlib.Repr()
-    shown.maxstring = 80
+    shown.maxstring, shown.maxlevel = 80, 2
     return f", got {shown.repr(fault['input'])}"

@@ -106,7 +106,7 @@ class PureNoise(_NoiseStep):
         DataError: If a class has no images, or the statistics are not in [0, 1].
 
     Example:
-        >>> from purenoise.convert import convert
+        >>> from purenoise.conversion import convert
         >>> net = nn.Sequential(nn.Conv2d(1, 4, 6), nn.BatchNorm2d(4), nn.Flatten())
         >>> noise = PureNoise(counts=[90, 10], mean=[0.5], std=[0.2])
         >>> logits, labels = noise(convert(net), torch.rand(8, 1, 6, 6), torch.tensor([0, 1] * 4))

@@ -53,6 +53,8 @@ def parse_overrides(texts: Iterable[str], faults: list[str]) -> list[Override]:
                 faults.append(error.message.rstrip("."))
                 continue
             value = text
+        if key == "data" and isinstance(value, dict) and not text.startswith("{"):
+            value = text  # a path such as `photos: 2`
         found.append(Override(key, value, text))
     return found
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from purenoise.data.decode import is_image, load_image
+from purenoise.data.decode import FORMATS, is_image, load_image
 from purenoise.data.types import MemoryImages
 from purenoise.errors import DataError
 from purenoise.evaluate import predict_logits
@@ -56,7 +57,7 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     faults = []
     for given in map(Path, paths):
         if given.is_dir():
-            inside = sorted(p for p in _walk(given) if is_image(p))
+            inside = sorted(p for p in _walk(given) if is_image(p) or _named_like_image(p))
             if not inside:
                 faults.append(f"{given} holds no image")
             found += inside
@@ -110,7 +111,7 @@ def _load(paths: list[Path], shape: tuple[int, int, int]) -> tuple[list[Any], di
         try:
             arrays.append(load_image(path, shape))
         except DataError as error:
-            errors[path] = error.message
+            errors[path] = error.message.removeprefix(f"'{path}' ")
     return arrays, errors
 
 
@@ -119,6 +120,11 @@ def _named(path: Path, p: Any, class_names: Sequence[str], top: int) -> Predicti
     return Prediction(
         str(path), tuple(class_names[c] for c in best), tuple(round(float(p[c]), 6) for c in best)
     )
+
+
+def _named_like_image(path: Path) -> bool:
+    """Whether a file means to be an image, so that a broken one is told and not left out."""
+    return Image.registered_extensions().get(path.suffix.lower()) in FORMATS
 
 
 def _walk(root: Path) -> list[Path]:

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from purenoise.tables import printable
+
 PLAIN_SECONDS = 10.0
 METER_SECONDS = 0.5
 
@@ -43,7 +45,7 @@ class Display:
 
     def _print(self, text: str) -> None:
         target = self._bar.console if self._bar is not None else self.console
-        target.print(text, markup=False, highlight=False, soft_wrap=True)
+        target.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def _on_start(self, event: dict[str, Any]) -> None:
         n, ratio = sum(event["counts"]), max(event["counts"]) / max(1, min(event["counts"]))
@@ -57,14 +59,15 @@ class Display:
         threads = f"{where['threads']} thread{'s' * (where['threads'] > 1)}"
         self._print(
             f"method {event['method']}, seed {event['seed']}, {event['epochs']} epochs on "
-            f"{where['device']} ({threads}); {event['augment']}"
+            f"{where['device']} ({threads}); augmentation {event['augment']}"
         )
         for note in event["notes"]:
             self._print(f"note: {note}")
         epoch, step = event["resumed_at"]
         if epoch or step:
             self._print(f"continues at epoch {epoch + 1}, step {step + 1}")
-        self._first_epoch, self._started = epoch, time.monotonic()
+        self._first_epoch = epoch
+        self._started = self._printed_at = time.monotonic()
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -76,7 +79,7 @@ class Display:
                 expand=True,
             )
             self._task = self._bar.add_task(
-                "epoch", total=float(self.epochs), completed=float(epoch), result=""
+                "epoch", total=float(self.epochs), completed=epoch, result=""
             )
             self._bar.start()
 
@@ -131,7 +134,8 @@ class Display:
 
     def _on_end(self, event: dict[str, Any]) -> None:
         self.close()
-        self._print(f"trained in {_clock(event['seconds'])}\n")
+        self._print(f"trained in {_clock(event['seconds'])}")
+        self.console.print()
 
 
 def _clock(seconds: float) -> str:

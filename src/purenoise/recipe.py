@@ -163,6 +163,7 @@ class Train(_Part):
     weight_decay: float = Field(default=2e-4, ge=0)
     schedule: Literal["step", "cosine", "constant"] = "step"
     warmup: int | None = Field(default=None, ge=0)
+    save_seconds: float = Field(default=30.0, ge=0)  # between states; 0: after every step
 
 
 class Eval(_Part):
@@ -251,8 +252,11 @@ class Recipe(_Part):
         Args:
             with_method: False leaves out method and seed, which have folders of their own.
         """
-        content = self.model_dump(mode="json", exclude={"name", "out", "device"})
+        idle = {"name": True, "out": True, "device": True, "train": {"save_seconds"}}
+        content = self.model_dump(mode="json", exclude=idle)  # type: ignore[arg-type]
         content["method"] = self.resolved_method().model_dump(mode="json")
+        if self.data.name in ("cifar10", "cifar100"):  # MD5 sums are checked: any place will do
+            del content["data"]["root"]
         if not with_method:
             del content["method"], content["seed"]
         return _digest(content)
@@ -284,6 +288,8 @@ def recipe_path(name: str) -> Path:
         return path / "recipe.yaml"
     if path.is_file():
         return path
+    if path.is_dir():
+        raise RecipeError(f"{name!r} is a folder, not a recipe.", f"For its images: data={name}")
     raise RecipeError(
         f"There is no recipe {name!r}, and no such file.",
         did_you_mean(name, recipe_names()) + " Or give the path of a YAML file.",
@@ -310,6 +316,7 @@ def load_recipe(name: str | None = None, overrides: Iterable[str] = ()) -> Recip
     name = name or _fitting({o.key: o.as_text() for o in given})
     path = recipe_path(name)
     content = yamlfile.load(path)
+    content.pop("digest", None)  # a run folder's recipe carries one
     apply_overrides(content, given, Recipe, faults)
     content.setdefault("name", path.stem)
     try:

@@ -13,8 +13,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,22 @@ from purenoise.errors import RunError
 COLUMNS = ("epoch", "phase", "lr", "loss", "accuracy", "noise_rows", "seconds",
            "val_accuracy", "val_balanced_accuracy", "test_accuracy", "test_balanced_accuracy",
            "test_many", "test_medium", "test_few")  # fmt: skip
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one sentence that a path cannot be written, such as on a full disk.
+
+    Raises:
+        RunError: In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Free some space or choose another place with out=FOLDER, and run the same line again.",
+        ) from error
 
 
 class RunFolder:
@@ -68,11 +86,32 @@ class RunFolder:
         if not self.summary_file.exists():
             return None
         try:
-            return dict(json.loads(self.summary_file.read_text(encoding="utf-8")))
+            summary = dict(json.loads(self.summary_file.read_text(encoding="utf-8")))
+            if not {"status", "test", "class_names"} <= summary.keys():
+                raise ValueError("it is no summary of a run")
+            return summary
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
                 f"{self.summary_file} cannot be read: {error}.",
                 "Remove that file and run the same line again: the end of the run is repeated.",
+            ) from error
+
+    def check_writable(self) -> None:
+        """Refuse early, before data are loaded, a place where nothing can be written.
+
+        Leaves no trace.
+
+        Raises:
+            RunError: If it cannot be written.
+        """
+        there = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        try:
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            raise RunError(
+                f"{there} cannot be written: {error.strerror}.",
+                "Choose another place with out=FOLDER.",
             ) from error
 
     def check_recipe(self, digest: str) -> None:
@@ -82,7 +121,8 @@ class RunFolder:
             RunError: If its recipe is not the one with this digest.
         """
         if not self.recipe.exists():
-            if self.path.exists() and any(self.path.iterdir()):
+            left = [p for p in self.path.glob("*") if not p.name.endswith(".part")]
+            if left or self.path.is_file():
                 raise RunError(
                     f"{self.path} exists, is not empty and is not a run.",
                     "Choose another place with out=FOLDER.",
@@ -106,33 +146,41 @@ class RunLog:
 
     def __init__(self, folder: RunFolder, next_epoch: int = 0) -> None:
         self.folder = folder
-        self._history: list[Mapping[str, Any]] = []
-        kept = [e for e in read_events(folder.events) if e.get("epoch", -1) < next_epoch]
-        folder.path.mkdir(parents=True, exist_ok=True)
-        text = "".join(json.dumps(event) + "\n" for event in kept)
-        beside = folder.events.with_name(".events.jsonl.part")
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(folder.events)
-        self._history = [e for e in kept if e["event"] == "epoch"]
-        self._file = folder.events.open("a", encoding="utf-8")
-        self._board = _tensorboard(folder.tensorboard, next_epoch)
+        kept = [
+            event
+            for event in read_events(folder.events)
+            if event.get("epoch", -1) < next_epoch and event["event"] != "end"
+        ]
+        self._history: list[Mapping[str, Any]] = [e for e in kept if e["event"] == "epoch"]
+        with writing(folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
+            text = "".join(json.dumps(event) + "\n" for event in kept)
+            beside = folder.events.with_name(".events.jsonl.part")
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(folder.events)
+            self._file = folder.events.open("a", encoding="utf-8")
+            self._board = _tensorboard(folder.tensorboard, next_epoch)
 
     def __call__(self, name: str, content: Mapping[str, Any]) -> None:
         """Write an event (steps are not kept)."""
         if name == "step":
             return
         event = {"event": name, "time": round(time.time(), 3), **content}
-        self._file.write(json.dumps(event) + "\n")
-        self._file.flush()
-        if name == "epoch":
-            self._history.append(event)
-            self._write_metrics()
-            self._write_board(content)
+        with writing(self.folder.path):
+            self._file.write(json.dumps(event) + "\n")
+            self._file.flush()
+            if name == "epoch":
+                self._history.append(event)
+                self._write_metrics()
+                self._write_board(content)
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
-        self._board.close()
+        with writing(self.folder.path):
+            try:
+                self._file.close()
+            finally:
+                self._board.close()
 
     def _write_metrics(self) -> None:
         text = io.StringIO()

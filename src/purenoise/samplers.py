@@ -287,7 +287,7 @@ def effective_number_weights(counts: Any, beta: float = BETA) -> NDArray[np.floa
 
     Example:
         >>> effective_number_weights([1000, 10], 0.99).round(3).tolist()
-        [0.174, 1.826]
+        [0.175, 1.825]
 
     Source: Cui et al. 2019, equation 4; scaled as in LDAM-DRW.
     """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -84,7 +86,7 @@ def _classes(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Table:
 
 def printable(text: str) -> str:
     """Return text that cannot move the cursor or turn the line around."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def print_run(console: Console, summary: Mapping[str, Any], folder: str) -> None:
@@ -102,11 +104,12 @@ def next_command(summary: Mapping[str, Any], folder: str) -> str:
     """Return the command that makes the result worth more: a baseline, then another seed."""
     command = summary.get("command", "")
     if not command.startswith("purenoise train"):
-        return f"purenoise evaluate {folder}"
-    words = [w for w in command.split() if not w.startswith(("method=", "seed="))]
-    if "open" in method_names(summary["method"]):
-        return " ".join([*words, "method=drs", *_seed(summary)])
-    return " ".join([*words, "method=open", *_seed(summary)])
+        return f"purenoise evaluate {shlex.quote(folder)}"
+    words = [w for w in shlex.split(command) if not w.startswith(("method=", "seed="))]
+    if len(words) > 2 and (Path(words[2]) / "recipe.yaml").is_file():  # a run takes no changes
+        return f"purenoise evaluate {shlex.quote(folder)}"
+    other = "drs" if "open" in method_names(summary["method"]) else "open"
+    return shlex.join([*words, f"method={other}", *_seed(summary)])
 
 
 def _seed(summary: Mapping[str, Any]) -> list[str]:

@@ -13,14 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from purenoise.augment import Augment, normalize
 from purenoise.errors import TrainingError
-from purenoise.evaluate import evaluate_split
+from purenoise.evaluate import predict_logits
 from purenoise.losses import ClassificationLoss
 from purenoise.methods import Phase, phase_at
+from purenoise.metrics import evaluate_logits
 from purenoise.noise import noise_images
 from purenoise.plan import StepPlan, plan_epoch, stream
 from purenoise.prepare import Prepared
@@ -31,6 +33,7 @@ from purenoise.twopass import TwoPass
 
 Listener = Callable[[str, dict[str, Any]], None]
 Meters = dict[str, float]
+GENTLER = "Lower train.lr or lengthen train.warmup. The states saved before are kept."
 
 
 @dataclass
@@ -62,7 +65,6 @@ class Fit:
         save: Called with a state that can be resumed, whenever one should be kept.
         on_epoch: Called with the state after every epoch.
         should_stop: Asked after every step; True saves the state and raises :class:`Interrupted`.
-        save_every: Seconds between states.
     """
 
     def __init__(
@@ -77,12 +79,11 @@ class Fit:
         save: Callable[[State], None] = lambda _: None,
         on_epoch: Callable[[State], None] = lambda _: None,
         should_stop: Callable[[], bool] = lambda: False,
-        save_every: float = 30.0,
     ) -> None:
         self.recipe, self.data, self.model, self.phases = recipe, data, model, phases
         self.augment, self.listener, self.save = augment, listener, save
         self.on_epoch = on_epoch
-        self.should_stop, self.save_every = should_stop, save_every
+        self.should_stop, self.save_every = should_stop, recipe.train.save_seconds
         self.two_pass = TwoPass(model)
         first = next(model.parameters())
         self.device, self.dtype = first.device, first.dtype
@@ -119,7 +120,7 @@ class Fit:
             group["lr"] = lr
         loss = phase.loss(epoch).to(self.device)
         plans = plan_epoch(phase, epoch, train.batch_size, self.recipe.seed)
-        if epoch == phase.first and first_step == 0:
+        if epoch == phase.first:  # also when it is resumed: the log drops what it said before
             self.listener("phase", {"epoch": epoch, **phase.spec.model_dump()})
         meter = _Meter(self.device, meters)
         started = time.perf_counter()
@@ -143,9 +144,7 @@ class Fit:
     def _step(
         self, plan: StepPlan, images: Tensor, loss: ClassificationLoss, epoch: int, step: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Take one step; return the loss, and of how many natural rows the first and one of the
-        first five classes were right.
-        """
+        """Take one step; return the loss, and how many natural rows were right in 1 and in 5."""
         seed, device = self.recipe.seed, self.device
         data, size = self.data, self.data.dataset.image_shape[1:]
         torch.manual_seed(stream_seed(seed, MODEL, epoch, step))  # inside a forked generator
@@ -189,8 +188,13 @@ class Fit:
         for name in ("val", "test"):
             split = getattr(self.data.dataset, name)
             if split is not None and len(split):
-                metrics, _ = evaluate_split(self.model, split, self.data)
-                record[name] = metrics
+                logits = predict_logits(self.model, split.images, self.data.mean, self.data.std)
+                if not np.isfinite(logits).all():
+                    raise TrainingError(
+                        f"After epoch {epoch + 1} outputs on the {name} images are not finite.",
+                        GENTLER,
+                    )
+                record[name] = evaluate_logits(logits, split.labels, self.data.counts)
 
     def _save(self, epoch: int, step: int, meters: Meters) -> None:
         """Hand out a state; one with weights that are not finite is never kept."""
@@ -209,7 +213,7 @@ class Fit:
             raise TrainingError(
                 f"The loss is {value} in epoch {epoch + 1}, step {step + 1} (learning rate "
                 f"{lr:g}).",
-                "Lower train.lr or lengthen train.warmup. The last good state is kept.",
+                GENTLER,
             )
 
 
@@ -246,8 +250,8 @@ class _Meter:
             "loss": s["loss"] / max(1.0, s["rows"]),
             "accuracy": s["correct"] / max(1.0, s["natural"]),
             "top5": s["top5"] / max(1.0, s["natural"]),
-            "rows": s["rows"],
-            "noise_rows": s["rows"] - s["natural"],
+            "rows": int(s["rows"]),
+            "noise_rows": int(s["rows"] - s["natural"]),
         }
 
 

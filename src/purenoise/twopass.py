@@ -98,7 +98,7 @@ class TwoPass(nn.Module):
         call: See :func:`two_pass`.
 
     Example:
-        >>> from purenoise.convert import convert
+        >>> from purenoise.conversion import convert
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3))
         >>> step = TwoPass(convert(net))
         >>> step(torch.randn(6, 1, 2, 2), torch.randn(2, 1, 2, 2)).shape

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from purenoise.convert import convert, dar_layers, revert
+from purenoise.conversion import convert, dar_layers, revert
 from purenoise.darbn import (
     DARBatchNorm1d,
     DARBatchNorm2d,
@@ -36,6 +36,14 @@ class Doubled(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise and double."""
         return 2 * super().forward(x)
+
+
+class Halve(nn.Module):
+    """Stands for dropout between norm and activation, without its randomness."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Halve."""
+        return x / 2
 
 
 class Evo(nn.Module):
@@ -256,7 +264,7 @@ def test_norm_act_layers_of_timm_keep_their_activation(kind, act):
     if issubclass(kind, nn.SyncBatchNorm):
         layer = layers.convert_sync_batchnorm(layers.BatchNormAct2d(3, apply_act=act))
     else:
-        layer = kind(3, apply_act=act, act_layer=nn.SiLU)
+        layer = kind(3, apply_act=act, act_layer=nn.SiLU, drop_layer=Halve)
     assert type(layer) is kind
     nn.init.uniform_(layer.bias)
     attributes = set(vars(layer))

@@ -1,0 +1,123 @@
+"""Methods made concrete: boundaries of phases, priors, class weights, losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from purenoise.errors import DataError, RecipeError
+from purenoise.losses import CrossEntropyLoss, FocalLoss, LDAMLoss, LogitAdjustedLoss
+from purenoise.methodfile import Method, known_methods, load_method
+from purenoise.methods import Phase, build_phases, phase_at
+from purenoise.plan import plan_epoch
+
+COUNTS = np.array([300, 90, 30, 6])
+LABELS = np.repeat(np.arange(4), COUNTS).astype(np.int64)
+
+
+def phases(method: str | Method, epochs: int = 200, defer: float = 0.8, **options) -> list[Phase]:
+    """Make a method concrete on made-up labels."""
+    given = load_method(method) if isinstance(method, str) else method
+    rest = {"delta": 1 / 3, "seed": 0} | options
+    return build_phases(given, LABELS, 4, epochs=epochs, defer=defer, **rest)
+
+
+@pytest.mark.parametrize("method", ["drs", "drw", "ldam-drw", "open"])
+def test_deferred_phase_begins_at_160_of_200(method: str):
+    """Deferral at 0.8 of 200 epochs is epoch 160, counted from 0."""
+    first, second = phases(method)
+    assert (first.first, first.end, second.first, second.end) == (0, 160, 160, 200)
+
+
+@pytest.mark.parametrize("method", known_methods())
+@pytest.mark.parametrize("epochs", [1, 2, 5, 7, 60, 320])
+def test_phases_cover_every_epoch_once(method: str, epochs: int):
+    """Every epoch belongs to exactly one phase."""
+    made = phases(method, epochs)
+    for epoch in range(epochs):
+        assert [p for p in made if p.first <= epoch < p.end] == [phase_at(made, epoch)]
+
+
+@pytest.mark.parametrize(("defer", "spans"), [(0, [(0, 10)]), (1, [(0, 10)])])
+def test_a_phase_without_an_epoch_is_left_out(defer: float, spans: list[tuple[int, int]]):
+    """Deferral at 0 or 1 leaves one phase: the second or the first."""
+    made = phases("open", 10, defer)
+    assert [(p.first, p.end) for p in made] == spans
+    assert made[0].has_noise == (defer == 0)
+
+
+def test_priors_of_the_open_phase_are_the_formulas():
+    """All rows are uniform; natural rows follow 1 - (1 - n_i/n_max) delta."""
+    priors = phases("open", delta=0.4)[1].priors(160)
+    natural = 1 - (1 - COUNTS / COUNTS.max()) * 0.4
+    np.testing.assert_allclose(priors["all"], np.full(4, 0.25), rtol=1e-12)
+    np.testing.assert_allclose(priors["natural"], natural / natural.sum(), rtol=1e-12)
+
+
+def test_priors_of_plain_training_are_the_counts():
+    """Without resampling and noise both priors are the class frequencies."""
+    for prior in phases("erm")[0].priors(0).values():
+        np.testing.assert_allclose(prior, COUNTS / COUNTS.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["erm", "drs", "open", "noise-augment"])
+def test_priors_are_what_is_drawn(method: str):
+    """Counted over many planned epochs, the rows of each class are those the priors announce."""
+    phase = phases(method, delta=0.6)[-1]
+    rows = {"all": np.zeros(4), "natural": np.zeros(4)}
+    for epoch in range(160, 360):
+        for plan in plan_epoch(phase, epoch, 128, 0):
+            rows["all"] += np.bincount(plan.labels, minlength=4)
+            rows["natural"] += np.bincount(LABELS[plan.natural], minlength=4)
+    for name, prior in phase.priors(160).items():
+        np.testing.assert_allclose(rows[name] / rows[name].sum(), prior, atol=0.006)
+
+
+def test_deferred_weights_are_the_effective_number():
+    """DRW weighs nothing first, then by (1 - b) / (1 - b^n) with mean 1."""
+    first, second = phases("drw")
+    assert first.loss(0).weight is None
+    weights = (1 - 0.9999) / (1 - 0.9999**COUNTS)
+    expected = torch.tensor(weights / weights.mean())
+    found = second.loss(160)(torch.eye(4, dtype=torch.float64), torch.arange(4))
+    rows = -torch.log_softmax(torch.eye(4, dtype=torch.float64), 1).diagonal()
+    torch.testing.assert_close(found, (expected * rows).sum() / expected.sum())
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [("erm", CrossEntropyLoss), ("focal", FocalLoss), ("ldam-drw", LDAMLoss),
+     ("balanced-softmax", LogitAdjustedLoss), ("open+ldam", LDAMLoss)],
+)  # fmt: skip
+def test_loss_of_each_method(method: str, kind: type):
+    """Each method has its loss in every phase."""
+    assert {type(p.loss(p.first)) for p in phases(method)} == {kind}
+
+
+def test_balanced_softmax_uses_the_prior_of_what_it_sees():
+    """With `prior: all` it is cross-entropy in the OPeN phase, with `natural` it is not."""
+    logits, labels = torch.randn(9, 4, dtype=torch.float64), torch.arange(9) % 4
+    plain = torch.nn.functional.cross_entropy(logits, labels)
+    for prior, equal in (("all", True), ("natural", False)):
+        method = Method.model_validate(
+            {
+                "loss": {"name": "balanced-softmax", "prior": prior},
+                "phases": [{"sampler": "class-balanced", "noise": "open"}],
+            }
+        )
+        value = phases(method)[0].loss(0)(logits, labels)
+        assert torch.isclose(value, plain, rtol=1e-9) == equal
+
+
+def test_a_class_without_images_is_refused():
+    """A class of which no training image is left is named."""
+    with pytest.raises(DataError, match=r"[Cc]lass.* 4"):
+        build_phases(load_method("erm"), LABELS, 5, epochs=5, defer=0.8, delta=0.3, seed=0)
+
+
+@pytest.mark.parametrize("delta", [-0.1, 1.1, float("nan")])
+def test_delta_outside_its_range_is_refused(delta: float):
+    """Delta is a probability."""
+    with pytest.raises(RecipeError, match="delta"):
+        phases("open", delta=delta)
