@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -127,11 +126,9 @@ def say(text: str) -> None:
 
 def _in_flags(hint: str) -> str:
     """Say a hint about recipes in the words of this script."""
-    begun = "Go on as it was begun, or begin another run with another --exp_str."
-    hint = re.sub(r"Use (device|threads|torch)=.*", begun, hint)
     hint = hint.replace("train.lr or lengthen train.warmup", "--lr")
     hint = hint.replace("train.batch_size", "--batch-size")
-    return hint.replace("with out=FOLDER", "with --root_log and --root_model")
+    return hint.replace("out=FOLDER", "--root_log and --root_model")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -311,7 +311,9 @@ def _print_csv(predictions: list[Any], top: int) -> None:
 def _print_predictions(predictions: list[Any]) -> None:
     from purenoise.tables import printable
 
-    table = Table("image", "class", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in ("image", "class"):
+        table.add_column(column, overflow="fold")
     table.add_column("probability", justify="right")
     table.add_column("then")
     for p in predictions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -210,7 +211,7 @@ class _Experiment:
                 history = self._fit(fit, state)
             summary = self._finish(model, history, augment.describe(), notes)
             self._tell(log, "end", {"test": summary["test"], "seconds": summary["seconds"]})
-            write_whole(self.files.summary_file, _json(summary))
+            write_whole(self.files.summary_file, json.dumps(summary, indent=1) + "\n")
         finally:
             log.close()
         return Run(self.files.path, summary)
@@ -247,7 +248,7 @@ class _Experiment:
         state, identity, warnings = found
         for warning in warnings:
             self._tell(None, "warning", {"text": f"{warning}; the one before is used."})
-        for key in ("device", "threads", "torch"):
+        for key in ("recipe", "device", "threads", "torch"):
             if identity.get(key) != self.identity[key]:
                 raise RunError(
                     f"{self.files.path} was begun with {key} {identity.get(key)} and would go on "
@@ -340,12 +341,6 @@ def _data_summary(data: Prepared) -> dict[str, Any]:
         "normalize": [list(data.mean), list(data.std)],
         "noise": [list(data.noise_mean), list(data.noise_std)],
     }  # fmt: skip
-
-
-def _json(content: Any) -> str:
-    import json
-
-    return json.dumps(content, indent=1) + "\n"
 
 
 def _yaml_text(value: Any) -> str:

@@ -28,6 +28,7 @@ import torch
 from purenoise import yamlfile
 from purenoise.checkpoint import write_whole
 from purenoise.errors import RunError
+from purenoise.runlog import writing
 from purenoise.training import State
 
 VERSION = 1
@@ -71,7 +72,7 @@ class LdamFiles:
         say: Prints a line.
 
     Raises:
-        RunError: If a folder cannot be made.
+        RunError: If a folder cannot be made; later, if a file cannot be written.
     """
 
     def __init__(
@@ -88,13 +89,8 @@ class LdamFiles:
         self._board: Any = None
         self._before: dict[str, float] = {}
         for folder in (log, model):
-            try:
+            with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise RunError(
-                    f"{folder} cannot be made: {error.strerror}.",
-                    "Choose other places with --root_log and --root_model.",
-                ) from error
 
     def __call__(self, name: str, event: dict[str, Any]) -> None:
         """Take an event of the run."""
@@ -105,7 +101,8 @@ class LdamFiles:
     def close(self) -> None:
         """Close TensorBoard's file."""
         if self._board is not None:
-            self._board.close()
+            with writing(self.log):
+                self._board.close()
 
     def _on_start(self, event: dict[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -123,7 +120,8 @@ class LdamFiles:
         flags = argparse.Namespace(**self.flags, cls_num_list=counts)
         write_whole(self.log / "args.txt", f"{flags}\n")
         _keep_lines(self.log / "log_train.csv", (epoch, step))
-        self._board = SummaryWriter(str(self.log), purge_step=epoch)
+        with writing(self.log):
+            self._board = SummaryWriter(str(self.log), purge_step=epoch)
 
     def _on_warning(self, event: dict[str, Any]) -> None:
         self.say(f"warning: {event['text']}")
@@ -151,7 +149,8 @@ class LdamFiles:
         )
         self._before = {**sums, "step": float(event["step"])}
         self.say(line)
-        with (self.log / "log_train.csv").open("a", encoding="utf-8") as file:
+        path = self.log / "log_train.csv"
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def _on_epoch(self, record: dict[str, Any]) -> None:
@@ -164,8 +163,9 @@ class LdamFiles:
         }  # fmt: skip
         for c, accuracy in enumerate(test["per_class"]):
             scalars[f"acc/test_val_cls_acc/{c}"] = accuracy
-        for tag, value in scalars.items():
-            self._board.add_scalar(tag, value, epoch)
+        with writing(self.log):
+            for tag, value in scalars.items():
+                self._board.add_scalar(tag, value, epoch)
 
     def after_epoch(self, state: State, identity: Mapping[str, Any]) -> None:
         """Write checkpoint and test log of an epoch."""
@@ -173,8 +173,9 @@ class LdamFiles:
         entries = [test_lines(state.history[: n + 1]) for n in range(len(scores))]
         write_whole(self.log / "log_test.csv", "".join(entries))
         self.say(entries[-1].rstrip())
-        self._board.add_scalar("acc/test_top1_best", 100 * max(scores), state.epoch - 1)
-        self._board.flush()
+        with writing(self.log):
+            self._board.add_scalar("acc/test_top1_best", 100 * max(scores), state.epoch - 1)
+            self._board.flush()
         buffer = io.BytesIO()
         torch.save(checkpoint_content(state, identity, self.settings), buffer)
         if scores.index(max(scores)) == len(scores) - 1:
@@ -278,7 +279,7 @@ def resumable(
 
 def _keep_lines(path: Path, until: tuple[int, int]) -> None:
     """Drop the lines of steps that will be taken (again)."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
     found = ((_LINE.match(line), line) for line in lines)
     kept = [line for m, line in found if m and (int(m[1]), int(m[2])) < until]
     write_whole(path, "".join(f"{line}\n" for line in kept))

@@ -23,6 +23,7 @@ from typing import Any
 from purenoise import yamlfile
 from purenoise.errors import RunError
 
+PROBE = 1 << 18  # bytes that must fit before a run begins
 COLUMNS = ("epoch", "phase", "lr", "loss", "accuracy", "noise_rows", "seconds",
            "val_accuracy", "val_balanced_accuracy", "test_accuracy", "test_balanced_accuracy",
            "test_many", "test_medium", "test_few")  # fmt: skip
@@ -106,8 +107,8 @@ class RunFolder:
         """
         there = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
         try:
-            with tempfile.TemporaryFile(dir=there):
-                pass
+            with tempfile.TemporaryFile(dir=there) as probe:
+                probe.write(bytes(PROBE))
         except OSError as error:
             raise RunError(
                 f"{there} cannot be written: {error.strerror}.",

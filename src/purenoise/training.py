@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from purenoise.augment import Augment, normalize
-from purenoise.errors import TrainingError
+from purenoise.errors import RunError, TrainingError
 from purenoise.evaluate import predict_logits
 from purenoise.losses import ClassificationLoss
 from purenoise.methods import Phase, phase_at
@@ -103,8 +103,14 @@ class Fit:
         """
         state = state or State()
         if state.model:
-            self.model.load_state_dict(state.model)
-            self.optimizer.load_state_dict(state.optimizer)
+            try:
+                self.model.load_state_dict(state.model)
+                self.optimizer.load_state_dict(state.optimizer)
+            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                raise RunError(
+                    f"The saved state is not of this model: {str(error).splitlines()[0]}",
+                    "Remove the run folder to begin again.",
+                ) from error
         self.history = list(state.history)
         for epoch in range(state.epoch, self.recipe.train.epochs):
             resumed = epoch == state.epoch and state.step > 0

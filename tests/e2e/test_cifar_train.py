@@ -450,8 +450,8 @@ def test_flags_that_are_refused(
 
 def test_cifar100_has_its_own_constants(place: Path, script: Script) -> None:
     """CIFAR-100 is normalised with CIFAR-100's constants, not CIFAR-10's."""
-    assert script("--dataset", "cifar100", "--epochs", "1", "--imb_factor", "0.5") == 0
-    log = place / "log" / "cifar100_resnet20_CE_None_exp_0.5_0"
+    assert script("--dataset", "cifar100", "--epochs", "1", "-b", "400") == 0
+    log = place / "log" / "cifar100_resnet20_CE_None_exp_0.1_0"
     summary = json.loads((log / "purenoise" / "summary.json").read_text())
     assert summary["normalize"][0] == [0.5071, 0.4867, 0.4408]
     assert len((log / "confusion_matrix.csv").read_text().splitlines()) == 101
@@ -474,6 +474,19 @@ def test_no_gpu_and_no_data(
     assert captured.out.count("there is no GPU that torch can use; this runs on the CPU") == 1
     assert "CIFAR-10 is not in 'data'" in captured.err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_place_that_cannot_be_written(
+    place: Path, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file in the way of a folder is one message and 2, before training begins."""
+    (place / "file").write_text("in the way")
+    for flag in ("--root_log", "--root_model"):
+        assert script("--epochs", "1", flag, "file") == 2
+        error = capsys.readouterr().err
+        assert "cannot be written" in error
+        assert "--root_log and --root_model" in error
+    assert (place / "file").read_text() == "in the way"
 
 
 def test_help_is_quick_and_complete() -> None:

@@ -1,0 +1,106 @@
+"""The main job on the embedded digits: it learns, and its run folder is what it should be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import purenoise as pn
+from purenoise.experiment import Run
+from purenoise.metrics import evaluate_logits
+
+from .support import equal_weights, weights
+
+FILES = {
+    "recipe.yaml", "events.jsonl", "metrics.csv", "summary.json", "weights.safetensors",
+    "predictions.npz", "state/state.pt",
+}  # fmt: skip
+KEYS = {
+    "status", "recipe", "method", "seed", "digest", "command", "augment", "selection", "notes",
+    "data", "class_names", "counts", "image_shape", "subset_sha256", "n_train", "n_val", "n_test",
+    "normalize", "noise", "test", "val", "optimistic_best_on_test", "train_seconds", "seconds",
+    "environment",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a short run of OPeN on digits."""
+    out = tmp_path_factory.mktemp("runs")
+    return pn.train("digits", epochs=15, out=str(out), threads=1)
+
+
+def test_it_learns(run: Run):
+    """After fifteen epochs accuracy is far above chance, also of the rare classes."""
+    assert run.trained
+    assert run.metrics["accuracy"] > 0.75
+    assert run.metrics["groups"]["few"] > 0.4
+
+
+def test_folder_has_exactly_its_files(run: Run):
+    """The run folder holds what the documentation lists, and nothing half-written."""
+    files = {str(p.relative_to(run.folder)) for p in run.folder.rglob("*") if p.is_file()}
+    boards = {f for f in files if f.startswith("tb/events.out.tfevents")}
+    assert len(boards) == 1
+    assert files - boards - {"state/previous.pt"} == FILES
+
+
+def test_summary_has_its_keys(run: Run):
+    """The summary is complete JSON and says where and how the result came about."""
+    summary = json.loads((run.folder / "summary.json").read_text())
+    assert summary.keys() == KEYS
+    assert summary["counts"] == [124, 82, 54, 36, 24, 15, 10, 7, 4, 3]
+    assert len(summary["subset_sha256"]) == 64
+    assert summary["selection"] == "last epoch"
+    assert summary["environment"]["threads"] == 1
+    assert summary["command"].startswith("purenoise train digits epochs=15 ")
+
+
+def test_predictions_give_the_summary(run: Run):
+    """The metrics can be computed again from predictions.npz."""
+    kept = np.load(run.folder / "predictions.npz", allow_pickle=False)
+    again = evaluate_logits(kept["logits"], kept["labels"], np.array(run.summary["counts"]))
+    assert again == run.metrics
+
+
+def test_metrics_table_has_a_line_per_epoch(run: Run):
+    """metrics.csv has all epochs, and the last line is the summary's result."""
+    head, *rows = [line.split(",") for line in (run.folder / "metrics.csv").read_text().split()]
+    assert [row[0] for row in rows] == [str(epoch) for epoch in range(15)]
+    assert float(rows[-1][head.index("test_accuracy")]) == run.metrics["accuracy"]
+
+
+def test_tensorboard_reads_its_files(run: Run):
+    """TensorBoard's own reader finds the loss of every epoch and the test accuracy."""
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    board = event_accumulator.EventAccumulator(str(run.folder / "tb"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("train/loss")] == list(range(15))
+    last = board.Scalars("test/accuracy")[-1]
+    assert last.step == 14
+    assert last.value == pytest.approx(run.metrics["accuracy"], abs=1e-6)
+
+
+def test_same_seed_same_weights(tmp_path: Path):
+    """Two runs of one seed are equal bit for bit; another seed is another run."""
+    options = {"epochs": 2, "threads": 1}
+    first = pn.train("digits", out=str(tmp_path / "a"), **options).folder
+    second = pn.train("digits", out=str(tmp_path / "b"), **options).folder
+    other = pn.train("digits", out=str(tmp_path / "a"), seed=1, **options).folder
+    assert equal_weights(first, second)
+    assert not equal_weights(first, other)
+    assert other.parent == first.parent
+    assert other.name == "seed-1"
+    assert all(np.isfinite(w).all() for w in weights(first).values())
+
+
+def test_finished_run_is_returned(run: Run):
+    """Calling it again trains nothing and returns the same summary."""
+    again = pn.train("digits", epochs=15, out=str(run.folder.parents[2]), threads=1)
+    assert not again.trained
+    assert again.summary == json.loads((run.folder / "summary.json").read_text())
