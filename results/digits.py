@@ -1,7 +1,7 @@
 """The digits comparison of the README: run it, keep a row per run, draw the figure and the table.
 
-    python results/digits.py            # from the committed rows: figure and table
-    python results/digits.py --run      # train again first (15 runs, about a minute on one core)
+``python results/digits.py`` makes figure and table from the committed rows;
+``python results/digits.py --run`` trains again first (15 runs, about a minute on one core).
 """
 
 from __future__ import annotations
@@ -73,9 +73,12 @@ def table(results: dict[str, dict[str, list[float]]]) -> str:
                                    strict=True)]  # fmt: skip
     mean, half = statistics.mean(gains), half_width(gains)
     verdict = "which excludes 0" if abs(mean) > half else "which does not exclude 0"
-    lines += ["", f"Mean and 95 % t-interval over {len(gains)} seeds, last epoch, one subset and "
-              f"test set. OPeN minus its fair baseline `drs`, seed by seed: {mean:+.1f} ± {half:.1f} "
-              f"points, {verdict}."]  # fmt: skip
+    lines += [
+        "",
+        f"Mean and 95 % t-interval over {len(gains)} seeds, last epoch, one subset and test set. "
+        f"OPeN minus its fair baseline `drs`, seed by seed: {mean:+.1f} ± {half:.1f} points, "
+        f"{verdict}.",
+    ]
     return "\n".join(lines)
 
 
