@@ -205,3 +205,20 @@ def test_training_in_a_plain_loop_learns():
             optimizer.step()
     assert (model.eval()(images).argmax(1) == labels).double().mean() > 0.95
     assert int(model[1].num_batches_tracked) == 18
+
+
+@pytest.mark.parametrize("normalize", [([0.5], [0.2]), ([0.5] * 3, [0.2, 0.0, 0.2])])
+def test_constants_that_do_not_fit_are_refused_at_once(normalize):
+    """Constants of another number of channels, or a deviation of 0, do not wait for training."""
+    with pytest.raises(DataError, match="normalize"):
+        PureNoise([2, 1], [0.5] * 3, [0.2] * 3, normalize=normalize)
+
+
+def test_state_continues_the_random_numbers():
+    """A PureNoise with a loaded state draws what the first one goes on to draw."""
+    images, labels = torch.rand(12, 3, 4, 4), torch.tensor([0, 1] * 6)
+    first, second = (PureNoise([90, 3], [0.5] * 3, [0.2] * 3, delta=1.0, seed=s) for s in (0, 5))
+    first.split(images, labels)
+    second.load_state_dict(first.state_dict())
+    for a, b in zip(first.split(images, labels), second.split(images, labels), strict=True):
+        assert torch.equal(a, b)

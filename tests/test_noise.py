@@ -61,7 +61,7 @@ def test_largest_class_is_never_replaced(counts, delta):
 @pytest.mark.parametrize("delta", [-0.01, 1.01, float("nan"), float("inf")])
 def test_delta_outside_the_unit_interval_is_refused(delta):
     """A delta that is no share is refused with its value."""
-    with pytest.raises(RecipeError, match="must be between 0 and 1"):
+    with pytest.raises(RecipeError, match="must be a number between 0 and 1"):
         replacement_probabilities([2, 1], delta)
 
 

@@ -159,3 +159,20 @@ def test_nested_passes():
     assert int(model[1].num_batches_tracked) == 0
     model(images(3))
     assert int(model[1].num_batches_tracked) == 1
+
+
+def test_statistics_written_by_functional_batch_norm_are_refused():
+    """F.batch_norm writes buffers without counting it as a write; values show it."""
+
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mu", torch.zeros(3))
+            self.register_buffer("va", torch.ones(3))
+
+        def forward(self, x):
+            return torch.nn.functional.batch_norm(x, self.mu, self.va, training=self.training)
+
+    model = convert(torch.nn.Sequential(Own(), torch.nn.BatchNorm2d(3)))
+    with pytest.raises(ModelError, match=r"'0\.(mu|va)'"), noise_pass(model):
+        model(torch.randn(4, 3, 2, 2))

@@ -148,3 +148,20 @@ def test_stream_left_early_ends_its_thread():
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert not [t for t in threading.enumerate() if t.name.startswith("read-ahead")]
+
+
+def test_single_natural_image_is_joined():
+    """No batch is left with one natural image, no row is lost, and batches stay small."""
+    from purenoise.plan import StepPlan, _join_singles
+
+    def plan(natural, noise, start):
+        rows = np.arange(start, start + natural + noise)
+        return StepPlan(rows[:natural], rows)
+
+    plans = [plan(1, 2, 0), plan(1, 0, 10), plan(4, 0, 20), plan(0, 3, 30), plan(1, 1, 40)]
+    joined = _join_singles(plans)
+    assert [len(p.natural) for p in joined] == [2, 4, 1]
+    assert sorted(np.concatenate([p.labels for p in joined])) == sorted(
+        np.concatenate([p.labels for p in plans])
+    )
+    assert joined[0].labels.tolist() == [0, 10, 1, 2]

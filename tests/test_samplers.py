@@ -222,8 +222,10 @@ def test_orders_depend_on_seed_and_epoch_only() -> None:
     one.set_epoch(2)
     assert list(one) == list(two)
     one.set_epoch(3)
-    assert list(one) != list(two)
-    assert list(one) != SquareRootSampler(LABELS, seed=6).order(3).tolist()
+    two.set_epoch(2)
+    third = list(one)
+    assert third != list(two)
+    assert third != SquareRootSampler(LABELS, seed=6).order(3).tolist()
 
 
 def test_random_numbers_are_the_samplers_own() -> None:
@@ -262,7 +264,7 @@ def test_resume_at_any_image(name: str, stop: int) -> None:
     resumed.set_epoch(resumed.epoch)  # what a training loop does at the head of each epoch
     assert resumed.state_dict() == broken.state_dict() == {"epoch": 3, "done": stop}
     assert head + list(resumed) == expected
-    assert list(resumed) == expected  # a resumed place holds for one iteration only
+    assert list(resumed) == whole.order(4).tolist()  # a resumed place holds for one iteration
     resumed.set_epoch(4)
     assert len(list(resumed)) == 100
 
@@ -354,3 +356,22 @@ def test_effective_number_refuses_beta(beta: float) -> None:
         effective_number_weights([1, 2], beta)
     with pytest.raises(RecipeError, match="beta is"):
         EffectiveNumberSampler([0, 1], beta=beta)
+
+
+def test_each_iteration_draws_the_next_epoch():
+    """A loop that never calls set_epoch sees another order each time, as with torch's samplers."""
+    sampler = ClassBalancedSampler([0] * 900 + [1] * 100)
+    first, second = list(sampler), list(sampler)
+    assert first == sampler.order(0).tolist()
+    assert second == sampler.order(1).tolist()
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+    assert list(sampler) == second
+
+
+def test_resumed_iteration_goes_on_with_the_next_epoch():
+    """After the rest of an interrupted epoch comes the epoch after it."""
+    sampler = ClassBalancedSampler([0] * 20 + [1] * 5)
+    sampler.load_state_dict({"epoch": 3, "done": 10})
+    assert list(sampler) == sampler.order(3)[10:].tolist()
+    assert list(sampler) == sampler.order(4).tolist()

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "purenoise"
 FLOORS: dict[int, list[str]] = {
     0: ["errors"],
     1: [
-        "noise", "darbn", "twopass", "conversion", "inloop", "longtail", "samplers",
+        "noise", "exactness", "darbn", "twopass", "conversion", "inloop", "longtail", "samplers",
         "losses", "metrics", "schedules",
     ],
     2: ["augment", "image_ops", "data", "data.*", "models", "models.*"],

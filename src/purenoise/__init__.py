@@ -26,6 +26,17 @@ _HOME = {
     "NoiseAugment": "inloop",
     "pixel_statistics": "noise",
     "ClassBalancedSampler": "samplers",
+    "InstanceSampler": "samplers",
+    "SquareRootSampler": "samplers",
+    "EffectiveNumberSampler": "samplers",
+    "ProgressiveSampler": "samplers",
+    "CrossEntropyLoss": "losses",
+    "FocalLoss": "losses",
+    "LDAMLoss": "losses",
+    "LogitAdjustedLoss": "losses",
+    "evaluate_logits": "metrics",
+    "imbalanced_counts": "longtail",
+    "long_tail_subset": "longtail",
     "ImbalancedCIFAR10": "data.imbalanced_cifar",
     "ImbalancedCIFAR100": "data.imbalanced_cifar",
     "train": "experiment",
@@ -47,6 +58,17 @@ __all__ = [  # noqa: RUF022 - in the order of first use
     "NoiseAugment",
     "pixel_statistics",
     "ClassBalancedSampler",
+    "InstanceSampler",
+    "SquareRootSampler",
+    "EffectiveNumberSampler",
+    "ProgressiveSampler",
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "LDAMLoss",
+    "LogitAdjustedLoss",
+    "evaluate_logits",
+    "imbalanced_counts",
+    "long_tail_subset",
     "ImbalancedCIFAR10",
     "ImbalancedCIFAR100",
     "train",
@@ -68,8 +90,17 @@ if TYPE_CHECKING:
     from purenoise.errors import PureNoiseError
     from purenoise.experiment import train
     from purenoise.inloop import NoiseAugment, PureNoise
+    from purenoise.longtail import imbalanced_counts, long_tail_subset
+    from purenoise.losses import CrossEntropyLoss, FocalLoss, LDAMLoss, LogitAdjustedLoss
+    from purenoise.metrics import evaluate_logits
     from purenoise.noise import pixel_statistics
-    from purenoise.samplers import ClassBalancedSampler
+    from purenoise.samplers import (
+        ClassBalancedSampler,
+        EffectiveNumberSampler,
+        InstanceSampler,
+        ProgressiveSampler,
+        SquareRootSampler,
+    )
     from purenoise.twopass import TwoPass, two_pass
 
 

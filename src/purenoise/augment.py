@@ -23,21 +23,12 @@ import torch
 from torch import Tensor
 
 from purenoise import image_ops
-from purenoise.errors import DataError, RecipeError, did_you_mean
+from purenoise.errors import DataError, RecipeError
 from purenoise.image_ops import normalize
+from purenoise.names import POLICIES, check_policy
 
 __all__ = ["Augment", "Step", "build_augment", "normalize", "policy_names"]
 
-_POLICIES = {
-    "none": (),
-    "crop": ("crop",),
-    "flip-crop": ("flip", "crop"),
-    "flip-crop-cutout": ("flip", "crop", "cutout"),
-    "open": ("flip", "crop", "cutout", "jitter", "grey", "blur"),
-    "autoaugment": ("flip", "crop", "autoaugment"),
-    "randaugment": ("flip", "crop", "randaugment"),
-    "trivialaugment": ("flip", "crop", "trivialaugment"),
-}
 _TORCHVISION = {
     "autoaugment": "AutoAugment, CIFAR-10 policy",
     "randaugment": "RandAugment",
@@ -272,7 +263,7 @@ def policy_names() -> list[str]:
         >>> "open" in policy_names()
         True
     """
-    return list(_POLICIES)
+    return list(POLICIES)
 
 
 def build_augment(policy: str, image_shape: tuple[int, int, int], *, flip: bool) -> Augment:
@@ -296,10 +287,7 @@ def build_augment(policy: str, image_shape: tuple[int, int, int], *, flip: bool)
         >>> augment(images, torch.Generator().manual_seed(0)).shape
         torch.Size([8, 3, 32, 32])
     """
-    if policy not in _POLICIES:
-        hint = did_you_mean(policy, _POLICIES)
-        raise RecipeError(f"There is no augmentation {policy!r}.", hint)
-    names = [name for name in _POLICIES[policy] if flip or name != "flip"]
+    names = [name for name in POLICIES[check_policy(policy)] if flip or name != "flip"]
     if image_shape[0] not in (1, 3) and (_COLOUR | _TORCHVISION.keys()) & set(names):
         raise RecipeError(
             f"The augmentation {policy!r} changes colours, but the images have {image_shape[0]} "

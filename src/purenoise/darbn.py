@@ -23,18 +23,22 @@ The paper can be read in two ways on where gradients stop, so that is a switch:
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from purenoise.errors import ModelError, did_you_mean
+from purenoise.exactness import (
+    BufferWatch,
+    check_ready,
+    refuse_checkpointing,
+    refuse_many_processes,
+)
 
 StopGradient = Literal["branch", "affine", "none"]
 
@@ -159,15 +163,16 @@ class NoiseRouting(_BatchNorm):
     stop_gradient: StopGradient = "branch"
     in_noise_pass: bool = False
     _grad_at_entry: bool = False
+    _watched: bool = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise natural rows, or noise rows inside :func:`noise_pass`."""
         if not self.in_noise_pass:
             return super().forward(x)
         if not torch.compiler.is_compiling():
-            _refuse_checkpointing(self._grad_at_entry)
+            refuse_checkpointing(self._grad_at_entry)
         if isinstance(self, nn.SyncBatchNorm):
-            _refuse_many_processes()
+            refuse_many_processes()
         self._check_input_dim(x)
         running = None
         if not self.training and self.running_mean is not None and self.running_var is not None:
@@ -243,10 +248,11 @@ def noise_pass(model: nn.Module) -> Iterator[None]:
         >>> layer.running_mean
         tensor([0., 0.])
     """
-    check_ready(model)
+    check_ready(model, NoiseRouting)
     layers = [m for m in model.modules() if isinstance(m, NoiseRouting)]
     before = [(layer.in_noise_pass, layer._grad_at_entry) for layer in layers]
-    versions = _buffer_versions(model)
+    first = any(not layer._watched for layer in layers)
+    watch = BufferWatch(model, layers, values=first)
     for layer in layers:
         layer.in_noise_pass, layer._grad_at_entry = True, torch.is_grad_enabled()
     try:
@@ -254,92 +260,7 @@ def noise_pass(model: nn.Module) -> Iterator[None]:
     finally:
         for layer, state in zip(layers, before, strict=True):
             layer.in_noise_pass, layer._grad_at_entry = state
-    _refuse_changed(versions, _buffer_versions(model))
-
-
-def check_ready(model: nn.Module) -> None:
-    """Refuse a model in which a noise pass would not be exact.
-
-    Raises:
-        ModelError: Naming the layers at fault; see :func:`noise_pass`.
-    """
-    plain = []
-    for name, m in model.named_modules():  # once: this runs in every step
-        if isinstance(m, nn.parallel.DistributedDataParallel):
-            raise ModelError(
-                "A noise pass is a second forward; DistributedDataParallel allows one per step.",
-                "Put both passes into one: DistributedDataParallel(purenoise.TwoPass(model)).",
-            )
-        if isinstance(m, torch.jit.ScriptModule) and "BatchNorm" in m.original_name:
-            raise ModelError(
-                "A ScriptModule cannot be told which rows are noise, and "
-                f"{name or 'the model'} ({m.original_name}) is one.",
-                "Convert and train the model before torch.jit.script or torch.jit.trace.",
-            )
-        if isinstance(m, _BatchNorm) and not isinstance(m, NoiseRouting) and m.training:
-            plain.append(f"{name or 'the model'} ({type(m).__name__})")
-    if plain:
-        more = f" and {len(plain) - 3} more" if len(plain) > 3 else ""
-        raise ModelError(
-            f"Noise would change the statistics of {', '.join(plain[:3])}{more}.",
-            "Call purenoise.convert(model) first, and again after anything that swaps layers.",
-        )
-
-
-def _refuse_checkpointing(grad_at_entry: bool) -> None:
-    """Refuse to run inside ``torch.utils.checkpoint``, which recomputes in the backward pass.
-
-    The noise pass is over then, and the layer would take noise for natural rows. The re-entrant
-    form turns off gradients (were they on at entry?), the other sets hooks on saved tensors.
-    """
-    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    hooks = top(True) if top is not None else None
-    found = getattr(hooks and hooks[0], "__module__", None) == torch.utils.checkpoint.__name__
-    recording = torch.is_grad_enabled()
-    unsure = hooks is not None or not recording  # hooks may be another's, set further in
-    if (recording or grad_at_entry) and (found or (unsure and _below_checkpoint())):
-        raise ModelError(
-            "Activation checkpointing inside a noise pass would feed noise to the running "
-            "statistics when it recomputes.",
-            "Turn it off for the noise pass (it keeps next to no activations), or altogether.",
-        )
-
-
-def _refuse_many_processes() -> None:
-    """Refuse synchronised batch norm over several processes: only its natural rows would be."""
-    available = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if available and torch.distributed.get_world_size() > 1:
-        raise ModelError(
-            "SyncBatchNorm would synchronise natural rows over processes, but not noise rows.",
-            "Leave SyncBatchNorm out: each process then uses the statistics of its own rows.",
-        )
-
-
-def _below_checkpoint() -> bool:
-    """Whether a caller of this function is torch.utils.checkpoint."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals.get("__name__") == torch.utils.checkpoint.__name__:
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
-
-
-def _buffer_versions(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """Identity and version counter of every buffer, which tell whether it was written to."""
-    if torch.compiler.is_compiling():
-        return {}
-    buffers = [(name, b) for name, b in model.named_buffers() if not b.is_inference()]
-    return {name: (id(b), b._version) for name, b in buffers}
-
-
-def _refuse_changed(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> None:
-    """Refuse a pass in which noise changed a buffer."""
-    changed = [name for name, version in after.items() if before.get(name, version) != version]
-    if changed:
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise ModelError(
-            f"The noise pass changed the buffer {changed[0]!r}{more}: a layer that keeps state of "
-            "its own saw noise, so the step is not exact.",
-            "Freeze that layer with .eval(), or take it out of the model.",
-        )
+    watch.refuse_changed()
+    if first:
+        for layer in layers:
+            layer._watched = True

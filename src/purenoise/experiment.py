@@ -58,13 +58,14 @@ class Run:
         return dict(self.summary["test"])
 
 
-def train(recipe: str | Recipe | None = None, **overrides: Any) -> Run:
+def train(recipe: str | Path | Recipe | None = None, **overrides: Any) -> Run:
     """Train by a recipe; continue if the run was begun, return if it is finished.
 
     Args:
         recipe: Name of a recipe, path of a YAML file, a :class:`Recipe`, or None: digits, or what
             fits ``data=``.
         **overrides: Keys of the recipe; dots are written as they are: ``**{"train.lr": 0.05}``.
+            Numbers of numpy, paths, tuples and mappings do as values.
 
     Returns:
         The run.
@@ -79,10 +80,13 @@ def train(recipe: str | Recipe | None = None, **overrides: Any) -> Run:
     """
     if isinstance(recipe, Recipe):
         return run_recipe(recipe, recipe)
-    texts = [f"{key}={_yaml_text(value)}" for key, value in overrides.items()]
-    words = ["purenoise", "train", *([recipe] if recipe else []), *texts]
-    loaded = load_recipe(recipe, texts)
-    return run_recipe(loaded, plain_recipe(recipe, texts), command=shlex.join(words))
+    name = str(recipe) if recipe else None
+    given = {key: plain(value) for key, value in overrides.items()}
+    texts = [f"{key}={_yaml_text(value)}" for key, value in given.items()]
+    words = ["purenoise", "train", *([name] if name else []), *texts]
+    chosen = [f"data={given['data']}"] if isinstance(given.get("data"), str) else []
+    base = plain_recipe(name, chosen)
+    return run_recipe(load_recipe(name, values=given), base, command=shlex.join(words))
 
 
 def plain_recipe(name: str | None, overrides: Sequence[str]) -> Recipe:
@@ -344,4 +348,5 @@ def _data_summary(data: Prepared) -> dict[str, Any]:
 
 
 def _yaml_text(value: Any) -> str:
-    return yamlfile.dump({"v": value})[3:].strip() if not isinstance(value, str) else value
+    """A plain value as one types it: in one line, so that mappings stand in braces."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)

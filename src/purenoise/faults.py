@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from purenoise.errors import did_you_mean
 
+FEW_KEYS = 12  # as many are listed in one sentence
 PLAIN = {
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
@@ -67,9 +68,12 @@ def sentences(error: ValidationError, root: type[BaseModel]) -> list[str]:
 def unknown_key(key: str, near: Iterable[str], everything: Iterable[str]) -> str:
     """Say that a key is unknown, and which one may be meant."""
     elsewhere = [k for k in everything if k.endswith(f".{key.rpartition('.')[2]}")]
-    hint = did_you_mean(key, near)
+    names = list(near)
+    hint = did_you_mean(key, names)
     if elsewhere and not hint.startswith("Did"):
         hint = f"Did you mean {elsewhere[0]!r}?"
+    if not hint.startswith("Did") and len(names) > FEW_KEYS:
+        return f"unknown key {key!r}"  # all faults together get one hint on where the keys stand
     return f"unknown key {key!r}. {hint}"
 
 

@@ -33,7 +33,7 @@ class _NoiseStep:
     ) -> None:
         self.mean, self.std = torch.as_tensor(mean).float(), torch.as_tensor(std).float()
         _check_unit_range(self.mean, self.std)
-        self.normalize = normalize
+        self.normalize = None if normalize is None else _constants(normalize, len(self.mean))
         self.call = call
         self.seed = seed
         self._choice = torch.Generator().manual_seed(seed)
@@ -69,6 +69,19 @@ class _NoiseStep:
         """Return natural rows, noise rows, and the labels of all rows, natural first."""
         raise NotImplementedError
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the states of the random generators, for an exact continuation."""
+        pixels = {str(device): g.get_state() for device, g in self._pixels.items()}
+        return {"choice": self._choice.get_state(), **pixels}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue the random numbers where :meth:`state_dict` was taken."""
+        self._choice.set_state(state["choice"].cpu())
+        for name in state.keys() - {"choice"}:
+            device = torch.device(name)
+            self._pixels[device] = torch.Generator(device)
+            self._pixels[device].set_state(state[name].cpu())
+
     def make(self, n: int, like: Tensor) -> Tensor:
         """Return ``n`` noise images, normalised, with the size, dtype and device of ``like``."""
         if like.dim() != 4 or like.shape[1] != len(self.mean):
@@ -83,8 +96,8 @@ class _NoiseStep:
             self._pixels[like.device] = generator
         noise = noise_images(n, like.shape[2:], self.mean, self.std, generator)
         if self.normalize is not None:
-            shift, scale = (torch.as_tensor(v).float().view(1, -1, 1, 1) for v in self.normalize)
-            noise = (noise - shift.to(noise.device)) / scale.to(noise.device)
+            shift, scale = (v.to(noise.device, non_blocking=True) for v in self.normalize)
+            noise = (noise - shift) / scale
         return noise.to(like.dtype)
 
 
@@ -103,7 +116,8 @@ class PureNoise(_NoiseStep):
 
     Raises:
         RecipeError: If delta is outside [0, 1].
-        DataError: If a class has no images, or the statistics are not in [0, 1].
+        DataError: If a class has no images, the statistics are not in [0, 1], or ``normalize``
+            does not fit them.
 
     Example:
         >>> from purenoise.conversion import convert
@@ -214,6 +228,18 @@ def _check_rows(images: Tensor, labels: Tensor) -> None:
             "images.",
             "Give one class number per image, int64 of shape (B,).",
         )
+
+
+def _constants(normalize: Constants, channels: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation as tensors of shape (1, C, 1, 1)."""
+    shift, scale = (torch.as_tensor(v).float() for v in normalize)
+    if shift.shape != (channels,) or scale.shape != (channels,) or not bool((scale > 0).all()):
+        raise DataError(
+            f"normalize={normalize} is not a mean and a positive deviation for each of {channels} "
+            "channels.",
+            "Give the two arguments of the loader's Normalize.",
+        )
+    return shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
 
 
 def _check_unit_range(mean: Tensor, std: Tensor) -> None:

@@ -42,9 +42,9 @@ def replacement_probabilities(counts: ArrayLike, delta: float = DELTA) -> NDArra
 
     Source: Zada et al. 2022, equation 1.
     """
-    if not 0 <= delta <= 1:
+    if isinstance(delta, str) or not 0 <= delta <= 1:
         raise RecipeError(
-            f"delta is {delta:g}, and must be between 0 and 1.",
+            f"delta is {delta!r}, and must be a number between 0 and 1.",
             "It is the noise share of a very rare class; the paper uses 1/3.",
         )
     n = check_counts(counts).astype(np.float64)

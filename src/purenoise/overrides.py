@@ -6,17 +6,18 @@ order does not matter, except that of two for the same key the later one holds. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel
 
 from purenoise import yamlfile
 from purenoise.errors import RecipeError
 from purenoise.faults import keys, unknown_key
-
-SHORT_DATA = ("digits", "cifar10", "cifar100")
+from purenoise.names import SHORT_DATA
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,18 @@ class Override:
 
     Args:
         key: As it was typed.
-        value: What its text means in YAML.
-        text: The text itself.
+        value: What its text means in YAML, or the value that was given in Python.
+        text: The text itself; None where there is none.
     """
 
     key: str
     value: Any
-    text: str
+    text: str | None
 
     def as_text(self) -> Any:
         """Return the value for a key that holds text: ``out=2024`` and ``data=on`` are names."""
-        return self.value if self.value is None or isinstance(self.value, str) else self.text
+        kept = self.text is None or self.value is None or isinstance(self.value, str)
+        return self.value if kept else self.text
 
 
 def parse_overrides(texts: Iterable[str], faults: list[str]) -> list[Override]:
@@ -59,10 +61,48 @@ def parse_overrides(texts: Iterable[str], faults: list[str]) -> list[Override]:
     return found
 
 
+def python_overrides(values: Mapping[str, Any]) -> list[Override]:
+    """Return overrides for values of Python; a number does for a key that holds text, too."""
+    found = []
+    for key, given in values.items():
+        value = plain(given)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        found.append(Override(key, value, str(value) if is_number else None))
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Return a value of Python as YAML would give it.
+
+    Example:
+        >>> plain({"epochs": np.int64(3), "image_size": (8, 8)})
+        {'epochs': 3, 'image_size': [8, 8]}
+    """
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def whole_keys(overrides: Iterable[Override], root: type[BaseModel]) -> dict[str, Any]:
+    """Return keys to values, sections taken apart; unknown keys are left out."""
+    pairs = (pair for o in overrides for pair in _apart(o, root, []))
+    return {path: o.as_text() for path, o in pairs}
+
+
 def apply_overrides(
     content: dict[str, Any], overrides: Iterable[Override], root: type[BaseModel], faults: list[str]
 ) -> None:
-    """Set overrides in a recipe's content, whole sections before their keys.
+    """Set overrides in a recipe's content, sections given by name before their keys.
+
+    A section given as a mapping changes the keys it has, and leaves the others alone.
 
     Args:
         content: Keys and values of a recipe; changed in place.
@@ -70,18 +110,29 @@ def apply_overrides(
         root: The recipe's model, which says what keys there are.
         faults: Receives a sentence for each key that is unknown or ambiguous.
     """
-    found = [
-        (path, override)
-        for override in overrides
-        if (path := _resolve(override.key, keys(root), faults)) is not None
-    ]
+    found = [pair for override in overrides for pair in _apart(override, root, faults)]
     _make_room(content, {path: override.value for path, override in found})
     for path, override in sorted(found, key=lambda pair: pair[0].count(".")):
-        if path == "data" and not isinstance(override.value, dict):
+        if path == "data":
             _set_data(content, str(override.as_text()))
         else:
             is_text = _annotation(root, path) in (str, str | None)
             _set(content, path, override.as_text() if is_text else override.value)
+
+
+def _apart(
+    override: Override, root: type[BaseModel], faults: list[str]
+) -> list[tuple[str, Override]]:
+    """Resolve the key; a section given as a mapping becomes an override for each of its keys."""
+    path = _resolve(override.key, keys(root), faults)
+    if path is None:
+        return []
+    kind = _annotation(root, path)
+    is_section = isinstance(kind, type) and issubclass(kind, BaseModel)
+    if not is_section or not isinstance(override.value, dict):
+        return [(path, override)]
+    inner = (Override(f"{path}.{key}", value, None) for key, value in override.value.items())
+    return [pair for part in inner for pair in _apart(part, root, faults)]
 
 
 def data_section(text: str) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def plan_epoch(phase: Phase, epoch: int, batch_size: int, seed: int) -> list[Ste
 
     Returns:
         One plan per step. With ``noise: open`` drawn images are replaced, so a batch keeps its
-        size; with ``noise: augment`` noise rows come on top.
+        size; with ``noise: augment`` noise rows come on top. A batch that is left with a single
+        natural image, too few for batch norm, is joined to its neighbour.
     """
     order = phase.sampler.order(epoch)
     labels = phase.sampler.labels[order]
@@ -73,7 +74,27 @@ def plan_epoch(phase: Phase, epoch: int, batch_size: int, seed: int) -> list[Ste
                 ]),
             )
         )  # fmt: skip
-    return plans
+    return _join_singles(plans) if batch_size > 1 else plans
+
+
+def _join_singles(plans: list[StepPlan]) -> list[StepPlan]:
+    """Join each batch that has one natural image to the next, the last one to the one before."""
+    joined: list[StepPlan] = []
+    for plan in plans:
+        if joined and len(joined[-1].natural) == 1:
+            joined[-1] = _join(joined[-1], plan)
+        else:
+            joined.append(plan)
+    if len(joined) > 1 and len(joined[-1].natural) == 1:
+        last = joined.pop()
+        joined[-1] = _join(joined[-1], last)
+    return joined
+
+
+def _join(a: StepPlan, b: StepPlan) -> StepPlan:
+    parts = [a.labels[: len(a.natural)], b.labels[: len(b.natural)],
+             a.labels[len(a.natural) :], b.labels[len(b.natural) :]]  # fmt: skip
+    return StepPlan(np.concatenate([a.natural, b.natural]), np.concatenate(parts))
 
 
 def stream(split: Split, plans: Sequence[StepPlan]) -> Iterator[tuple[StepPlan, Tensor]]:

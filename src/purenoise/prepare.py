@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from purenoise.data.types import Dataset, Split
-from purenoise.errors import DataError, RecipeError, did_you_mean
+from purenoise.errors import DataError, RecipeError
 from purenoise.longtail import (
     SUBSETS,
     imbalanced_counts,
@@ -18,8 +17,9 @@ from purenoise.longtail import (
     read_index_file,
     subset_sha256,
 )
+from purenoise.names import check_data_set, check_subset
 from purenoise.noise import pixel_statistics
-from purenoise.recipe import Data, Normalize
+from purenoise.datasection import Data, Normalize
 
 SIDE = 64  # of folder images, unless the recipe says otherwise
 CHUNK = 1000
@@ -74,7 +74,7 @@ def prepare(data: Data) -> Prepared:
 
 def _load(data: Data) -> Dataset:
     """Load the data set by name."""
-    if data.name == "digits":
+    if check_data_set(data.name) == "digits":
         from purenoise.data.digits import load_digits
 
         return load_digits(seed=data.split_seed)
@@ -82,13 +82,7 @@ def _load(data: Data) -> Dataset:
         from purenoise.data.cifar import load_cifar
 
         return load_cifar(data.name, data.root or "data")
-    if data.name == "folder":
-        return _load_folder(data)
-    known = ("digits", "cifar10", "cifar100", "folder")
-    raise RecipeError(
-        f"data.name {data.name!r} is not known.",
-        did_you_mean(data.name, known) + " A folder of images is data=PATH.",
-    )
+    return _load_folder(data)
 
 
 def _load_folder(data: Data) -> Dataset:
@@ -119,12 +113,7 @@ def _long_tailed(dataset: Dataset, data: Data) -> Dataset:
     """Cut the training set down to the profile that the recipe asks for."""
     wanted, labels = data.imbalance, dataset.train.labels
     if wanted.subset not in SUBSETS:
-        if not Path(wanted.subset).is_file():
-            raise RecipeError(
-                f"imbalance.subset {wanted.subset!r} is neither a known subset nor a file.",
-                did_you_mean(wanted.subset, SUBSETS),
-            )
-        indices = read_index_file(wanted.subset, len(labels))
+        indices = read_index_file(check_subset(wanted.subset), len(labels))
     elif wanted.type == "none":
         return dataset
     else:

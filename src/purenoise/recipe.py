@@ -9,149 +9,51 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
+    AfterValidator,
     Discriminator,
     Field,
     Tag,
     ValidationError,
-    ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from purenoise import yamlfile
+from purenoise.datasection import Data, Part, Share, Side
 from purenoise.errors import RecipeError, did_you_mean
-from purenoise.faults import sentences
+from purenoise.faults import keys, sentences
 from purenoise.methodfile import Method, known_methods, load_method, method_names
-from purenoise.overrides import SHORT_DATA, apply_overrides, data_section, parse_overrides
+from purenoise.names import SHORT_DATA, check_model, check_policy
+from purenoise.overrides import apply_overrides, data_section, parse_overrides, python_overrides, whole_keys
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
-def _fraction(value: Any) -> Any:
-    """Read ``1/3`` as a number."""
-    if isinstance(value, str) and "/" in value:
-        try:
-            return float(Fraction(value.replace(" ", "")))
-        except (ValueError, ZeroDivisionError):
-            return value
-    return value
-
-
-Share = Annotated[float, BeforeValidator(_fraction)]
-Side = Annotated[int, Field(ge=1)]
 MethodOrName = Annotated[
     Annotated[str, Tag("name")] | Annotated[Method, Tag("written")],
     Discriminator(lambda value: "name" if isinstance(value, str) else "written"),
 ]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse ``epochs: yes``, which would count as 1."""
-        kind = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
-            said = str(value).lower()
-            raise ValueError(f"cannot be {said} (YAML reads yes, no, on and off as true and false)")
-        return value
-
-
-class Imbalance(_Part):
-    """How a balanced training set is made long-tailed."""
-
-    also: ClassVar = ("imb_factor",)
-
-    type: Literal["none", "exp", "step"] = "none"
-    ratio: float = Field(default=1.0, ge=1, description="imbalance ratio, largest / smallest class")
-    subset: str = "ldam"
-    seed: int = Field(default=0, ge=0, lt=2**32)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _imb_factor(cls, values: Any) -> Any:
-        """Accept LDAM-DRW's ``imb_factor`` = 1 / ratio."""
-        if isinstance(values, Mapping) and "imb_factor" in values:
-            rest = {k: v for k, v in values.items() if k != "imb_factor"}
-            factor = _fraction(values["imb_factor"])
-            number = isinstance(factor, int | float) and not isinstance(factor, bool)
-            if not number or not 0 < factor <= 1:
-                raise ValueError(f"imb_factor must be above 0 and at most 1, got {factor!r}")
-            if "ratio" in values:
-                raise ValueError("imb_factor is 1 / ratio: give one of them, got both")
-            return rest | {"ratio": 1 / factor}
-        return values
-
-    @model_validator(mode="after")
-    def _has_type(self) -> Imbalance:
-        if self.type == "none" and self.ratio != 1:
-            raise ValueError(
-                f"the ratio is {self.ratio:g} and the type none, so nothing would be made "
-                "long-tailed; add data.imbalance.type=exp or step"
-            )
-        return self
-
-
-class Normalize(_Part):
-    """Constants per channel in [0, 1]."""
-
-    mean: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
-    std: list[Annotated[float, Field(gt=0)]] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _pairs(self) -> Normalize:
-        if len(self.mean) != len(self.std):
-            n, m = len(self.mean), len(self.std)
-            raise ValueError(f"mean and std have one number per channel each, got {n} and {m}")
-        return self
-
-
-class Data(_Part):
-    """Which images, and which of them."""
-
-    name: str = "digits"
-    root: str | None = None
-    imbalance: Imbalance = Imbalance()
-    val_fraction: Share = Field(default=0.0, ge=0, lt=1)
-    test_fraction: Share = Field(default=0.2, gt=0, lt=1)
-    split_seed: int = Field(default=0, ge=0)
-    image_size: Side | tuple[Side, Side] | None = Field(
-        default=None, description="a side in pixels from 1 on, or [height, width]"
-    )
-    channels: Literal[1, 3] | None = None
-    normalize: Annotated[
-        Annotated[Literal["auto", "data"], Tag("word")] | Annotated[Normalize, Tag("numbers")],
-        Discriminator(lambda v: "numbers" if isinstance(v, Mapping | Normalize) else "word"),
-    ] = "auto"
-    memory_mib: int = Field(default=1024, ge=0)
-
-
-class Augment(_Part):
+class Augment(Part):
     """What is done to training images."""
 
-    policy: str = "none"
+    policy: Annotated[str, AfterValidator(check_policy)] = "none"
     flip: bool | None = None
 
 
-class Model(_Part):
+class Model(Part):
     """The network."""
 
-    name: str = "resnet32"
+    name: Annotated[str, AfterValidator(check_model)] = "resnet32"
     dropout: float = Field(default=0.0, ge=0, lt=1)
     pretrained: bool = False
 
 
-class Train(_Part):
+class Train(Part):
     """Optimiser and schedule."""
 
     epochs: int = Field(default=200, ge=1)
@@ -166,13 +68,13 @@ class Train(_Part):
     save_seconds: float = Field(default=30.0, ge=0)  # between states; 0: after every step
 
 
-class Eval(_Part):
+class Eval(Part):
     """When the test images are looked at (the last epoch always)."""
 
     every: int = Field(default=1, ge=1)
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """An experiment."""
 
     name: str = "recipe"
@@ -290,19 +192,26 @@ def recipe_path(name: str) -> Path:
         return path
     if path.is_dir():
         raise RecipeError(f"{name!r} is a folder, not a recipe.", f"For its images: data={name}")
-    raise RecipeError(
-        f"There is no recipe {name!r}, and no such file.",
-        did_you_mean(name, recipe_names()) + " Or give the path of a YAML file.",
-    )
+    hint = did_you_mean(name, recipe_names()) + " Or give the path of a YAML file."
+    if any(name in (key, key.rpartition(".")[2]) for key in keys(Recipe)):
+        hint = f"{name!r} is a key of recipes: write {name}=..., without spaces around =."
+    elif all(part in known_methods() for part in method_names(name)):
+        hint = f"{name!r} is a method: write method={name}."
+    raise RecipeError(f"There is no recipe {name!r}, and no such file.", hint)
 
 
-def load_recipe(name: str | None = None, overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(
+    name: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> Recipe:
     """Load a recipe and apply overrides.
 
     Args:
         name: A recipe of the package, a YAML file or a run folder. None: the recipe that fits the
             ``data=`` override, or ``digits``.
         overrides: ``key=value`` texts; values are YAML.
+        values: Keys with values of Python: numbers (also numpy's), paths, tuples, mappings.
 
     Raises:
         RecipeError: Naming every unknown key and every value that cannot be used.
@@ -310,24 +219,26 @@ def load_recipe(name: str | None = None, overrides: Iterable[str] = ()) -> Recip
     Example:
         >>> load_recipe("digits", ["method=erm", "epochs=3"]).train.epochs
         3
+        >>> load_recipe("digits", values={"delta": 0.5, "model": {"name": "resnet8"}}).delta
+        0.5
     """
     faults: list[str] = []
-    given = parse_overrides(overrides, faults)
-    name = name or _fitting({o.key: o.as_text() for o in given})
+    given = parse_overrides(overrides, faults) + python_overrides(values or {})
+    name = str(name or _fitting(whole_keys(given, Recipe)))
     path = recipe_path(name)
     content = yamlfile.load(path)
-    content.pop("digest", None)  # a run folder's recipe carries one
+    begins = content.pop("digest", None) is None  # a run folder's recipe carries one
     apply_overrides(content, given, Recipe, faults)
     content.setdefault("name", path.stem)
     try:
-        recipe = Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content, context={"begins": begins})
     except ValidationError as error:
         faults += sentences(error, Recipe)
     if faults:
         raise RecipeError(
             f"The recipe {name!r} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n"
             + "\n".join(f"  - {fault}" for fault in faults),
-            "`purenoise recipes show NAME` prints a whole recipe.",
+            "`purenoise recipes show` lists every key.",
         )
     return recipe
 

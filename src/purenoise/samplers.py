@@ -1,6 +1,7 @@
 """Samplers for imbalanced data: which images an epoch shows, in which order.
 
-Every order is a pure function of (seed, epoch), drawn at once for the whole epoch. That makes a
+Every order is a pure function of (seed, epoch), drawn at once for the whole epoch; each iteration
+takes the next epoch, as with torch's samplers, unless ``set_epoch`` names one. That makes a
 sampler resumable at any image and lets processes split an epoch exactly: process r of R takes
 images r, r + R, ... of the one order, so R processes with batch B / R see the batches that one
 process with batch B sees, and none is shown twice. Sampling is with replacement except for
@@ -138,6 +139,7 @@ class ClassSampler(Sampler[int]):
         self.epoch = 0
         self._start = 0  # where the next iteration begins
         self._done = 0  # images of this epoch that were read
+        self._fresh = True  # whether the epoch was not iterated yet
 
     def class_shares(self, epoch: int) -> NDArray[np.float64]:
         """Return the expected share of each class among the drawn images, shape (C,)."""
@@ -158,7 +160,7 @@ class ClassSampler(Sampler[int]):
         which calls this at the head of each epoch resumes without a special case.
         """
         self._start = self._start if epoch == self.epoch else 0
-        self.epoch, self._done = epoch, self._start
+        self.epoch, self._done, self._fresh = epoch, self._start, True
 
     def state_dict(self, done: int | None = None) -> dict[str, int]:
         """Return what resumes the sampler.
@@ -172,8 +174,12 @@ class ClassSampler(Sampler[int]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Resume: the next iteration (only) begins after the images that were used."""
         self.epoch, self._start, self._done = state["epoch"], state["done"], state["done"]
+        self._fresh = True
 
     def __iter__(self) -> Iterator[int]:
+        """Draw an epoch: the one that was set, or the one after that of the last iteration."""
+        self.epoch += not self._fresh
+        self._fresh = False
         own = self.order(self.epoch)[self.rank :: self.num_replicas]
         start, self._start = self._start, 0
         self._done = start

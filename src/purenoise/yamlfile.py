@@ -58,7 +58,7 @@ def load(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping.
 
     Raises:
-        RecipeError: If it cannot be read, is no YAML or no mapping.
+        RecipeError: If it cannot be read, is empty, is no YAML or no mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -66,7 +66,7 @@ def load(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} cannot be read: {error}.") from error
     content = parse(text, str(path))
     if content is None:
-        return {}
+        raise RecipeError(f"{path} holds nothing.")
     if not isinstance(content, dict):
         raise RecipeError(f"{path} holds {type(content).__name__}, not keys and values.")
     return content

@@ -6,7 +6,6 @@ only when one of their names is asked for.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -15,9 +14,10 @@ import torch
 from torch import nn
 
 from purenoise.errors import ModelError, did_you_mean
-from purenoise.models.cifar_resnet import DEPTHS, CifarResNet, CosineLinear, make_head
+from purenoise.models.cifar_resnet import CifarResNet, CosineLinear, make_head
 from purenoise.models.small_cnn import SmallCNN
 from purenoise.models.wide_resnet import WideResNet
+from purenoise.names import OWN_MODELS, check_model, wide_size
 
 __all__ = [
     "CifarResNet",
@@ -28,9 +28,7 @@ __all__ = [
     "model_names",
 ]
 
-_WIDE = re.compile(r"wide_resnet(\d+)_([1-9]\d*)")
 _SEVERAL_OUTPUTS = ("googlenet", "inception_v3")  # while training, in torchvision
-_ELSEWHERE = "Models of other libraries are written torchvision:NAME or timm:NAME."
 
 
 def model_names() -> list[str]:
@@ -45,8 +43,7 @@ def model_names() -> list[str]:
         >>> "resnet32" in model_names()
         True
     """
-    wide = ["wide_resnet28_10", "wide_resnet40_10", "wide_resnet40_14"]
-    return ["small_cnn", *(f"resnet{depth}" for depth in DEPTHS), *wide]
+    return list(OWN_MODELS)
 
 
 def build_model(
@@ -128,11 +125,7 @@ def _check_numbers(name: str, wanted: _Wanted) -> None:
 
 def _own(name: str, wanted: _Wanted) -> nn.Module:
     """Build one of our own models."""
-    wide = _wide_size(name)
-    if wide is None and name not in model_names():
-        raise ModelError(
-            f"There is no model {name!r}.", f"{did_you_mean(name, model_names())} {_ELSEWHERE}"
-        )
+    wide = wide_size(check_model(name))
     if wanted.pretrained:
         raise ModelError(
             f"There are no published weights for {name}, so pretrained cannot be used with it.",
@@ -154,20 +147,6 @@ def _own(name: str, wanted: _Wanted) -> nn.Module:
     return CifarResNet(
         depth, wanted.num_classes, in_channels=wanted.in_channels, cosine=wanted.cosine
     )
-
-
-def _wide_size(name: str) -> tuple[int, int] | None:
-    """Return depth and width of a wide ResNet's name, or None for another name."""
-    match = _WIDE.fullmatch(name)
-    if match is None:
-        return None
-    depth, width = int(match[1]), int(match[2])
-    if depth < 10 or (depth - 4) % 6:
-        raise ModelError(
-            f"{name} has depth {depth}; a wide ResNet has depth 6n + 4: 10, 16, 22, 28, ...",
-            f"Did you mean 'wide_resnet28_10'? {_ELSEWHERE}",
-        )
-    return depth, width
 
 
 def _no_dropout(name: str, dropout: float) -> ModelError:

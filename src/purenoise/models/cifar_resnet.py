@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DEPTHS = (8, 20, 32, 44, 56, 110, 1202)
 
 
 class CosineLinear(nn.Module):

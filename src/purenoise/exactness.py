@@ -1,0 +1,143 @@
+"""What would make a noise pass differ from the paper's mixed batch, recognised and refused by name.
+
+A noise pass is exact as long as nothing but DAR-BN layers keeps statistics and nothing is computed
+again after the pass. Torch offers no hook for that, so each way of breaking it has its own look.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+
+import torch
+import torch.utils.checkpoint
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from purenoise.errors import ModelError
+
+
+def check_ready(model: nn.Module, routed: type[nn.Module]) -> None:
+    """Refuse a model in which a noise pass would not be exact.
+
+    Args:
+        model: Any module.
+        routed: The class of layers that know a noise pass.
+
+    Raises:
+        ModelError: Naming the layers at fault; see :func:`purenoise.noise_pass`.
+    """
+    plain = []
+    for name, m in model.named_modules():  # once: this runs in every step
+        if isinstance(m, nn.parallel.DistributedDataParallel):
+            raise ModelError(
+                "A noise pass is a second forward; DistributedDataParallel allows one per step.",
+                "Put both passes into one: DistributedDataParallel(purenoise.TwoPass(model)).",
+            )
+        if isinstance(m, torch.jit.ScriptModule) and "BatchNorm" in m.original_name:
+            raise ModelError(
+                "A ScriptModule cannot be told which rows are noise, and "
+                f"{name or 'the model'} ({m.original_name}) is one.",
+                "Convert and train the model before torch.jit.script or torch.jit.trace.",
+            )
+        if isinstance(m, _BatchNorm) and not isinstance(m, routed) and m.training:
+            plain.append(f"{name or 'the model'} ({type(m).__name__})")
+    if plain:
+        more = f" and {len(plain) - 3} more" if len(plain) > 3 else ""
+        raise ModelError(
+            f"Noise would change the statistics of {', '.join(plain[:3])}{more}.",
+            "Call purenoise.convert(model) first, and again after anything that swaps layers.",
+        )
+
+
+def refuse_checkpointing(grad_at_entry: bool) -> None:
+    """Refuse to run inside ``torch.utils.checkpoint``, which recomputes in the backward pass.
+
+    The noise pass is over then, and the layer would take noise for natural rows. The re-entrant
+    form turns off gradients (were they on at entry?), the other sets hooks on saved tensors.
+    """
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    hooks = top(True) if top is not None else None
+    found = getattr(hooks and hooks[0], "__module__", None) == torch.utils.checkpoint.__name__
+    recording = torch.is_grad_enabled()
+    unsure = hooks is not None or not recording  # hooks may be another's, set further in
+    if (recording or grad_at_entry) and (found or (unsure and _below_checkpoint())):
+        raise ModelError(
+            "Activation checkpointing inside a noise pass would feed noise to the running "
+            "statistics when it recomputes.",
+            "Turn it off for the noise pass (it keeps next to no activations), or altogether.",
+        )
+
+
+def refuse_many_processes() -> None:
+    """Refuse synchronised batch norm over several processes: only its natural rows would be."""
+    available = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if available and torch.distributed.get_world_size() > 1:
+        raise ModelError(
+            "SyncBatchNorm would synchronise natural rows over processes, but not noise rows.",
+            "Leave SyncBatchNorm out: each process then uses the statistics of its own rows.",
+        )
+
+
+class BufferWatch:
+    """Tells whether a pass wrote to a buffer.
+
+    Torch counts in-place writes, which costs nothing to read, but ``F.batch_norm`` writes running
+    statistics without counting. So values are compared as well where asked for, which waits for the
+    device and is done in a model's first pass only.
+
+    Args:
+        model: Whose buffers.
+        known: Layers whose buffers need no comparing.
+        values: Whether to compare values too.
+    """
+
+    def __init__(self, model: nn.Module, known: Collection[nn.Module], values: bool) -> None:
+        self.model = model
+        self._versions = self._read()
+        own = {id(buffer) for layer in known for buffer in layer.buffers(recurse=False)}
+        self._values = {
+            name: buffer.detach().clone()
+            for name, buffer in self._buffers().items()
+            if values and id(buffer) not in own
+        }
+
+    def refuse_changed(self) -> None:
+        """Refuse the pass if a buffer changed since.
+
+        Raises:
+            ModelError: Naming the first such buffer.
+        """
+        after, now = self._read(), self._buffers()
+        changed = [n for n, version in after.items() if self._versions.get(n, version) != version]
+        changed += [n for n, old in self._values.items() if not _same(old, now.get(n))]
+        if changed:
+            more = f" and {len(set(changed)) - 1} more" if len(set(changed)) > 1 else ""
+            raise ModelError(
+                f"The noise pass changed the buffer {changed[0]!r}{more}: a layer that keeps state "
+                "of its own saw noise, so the step is not exact.",
+                "Freeze that layer with .eval(), or take it out of the model.",
+            )
+
+    def _buffers(self) -> dict[str, Tensor]:
+        if torch.compiler.is_compiling():
+            return {}
+        return {name: b for name, b in self.model.named_buffers() if not b.is_inference()}
+
+    def _read(self) -> dict[str, tuple[int, int]]:
+        """Identity and version counter of every buffer."""
+        return {name: (id(b), b._version) for name, b in self._buffers().items()}
+
+
+def _same(old: Tensor, new: Tensor | None) -> bool:
+    return new is not None and old.shape == new.shape and bool(((old == new) | (old != old)).all())
+
+
+def _below_checkpoint() -> bool:
+    """Whether a caller of this function is torch.utils.checkpoint."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == torch.utils.checkpoint.__name__:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
