@@ -85,3 +85,16 @@ def test_commands_in_readme_exist():
     used = set(re.findall(r"(?:^|`|&& )purenoise ([a-z]+)", text, re.MULTILINE))
     assert used
     assert used <= known
+
+
+def test_recorded_runs_are_of_the_recipe_as_it_is():
+    """The rows were made with the digits recipe of today, not with an older one."""
+    import csv
+
+    from purenoise.recipe import load_recipe
+
+    with _digits_script().ROWS.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        recipe = load_recipe("digits", [f"method={row['method']}", f"seed={row['seed']}"])
+        assert row["recipe"] == recipe.digest()[:8]

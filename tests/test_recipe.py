@@ -8,6 +8,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -173,7 +174,7 @@ def at(recipe: Recipe, path: str) -> object:
         ("out=2024", "out", "2024"),
         ("name=007", "name", "007"),
         ("root=on", "data.root", "on"),
-        ("subset=1e3", "data.imbalance.subset", "1e3"),
+        ("subset=random", "data.imbalance.subset", "random"),
         ("type=none", "data.imbalance.ratio", 1.0),
         ("normalize={mean: [0.5], std: [0.25]}", "data.normalize.std", [0.25]),
     ],
@@ -295,6 +296,69 @@ def test_any_recipe_round_trips(
     assert again.digest() == recipe.digest()
 
 
+# Values of Python
+
+
+@pytest.mark.parametrize(
+    ("values", "path", "value"),
+    [
+        ({"epochs": np.int64(3)}, "train.epochs", 3),
+        ({"lr": np.float32(0.5)}, "train.lr", 0.5),
+        ({"nesterov": np.True_}, "train.nesterov", True),
+        ({"image_size": (8, 9)}, "data.image_size", (8, 9)),
+        ({"image_size": np.array([8, 9])}, "data.image_size", (8, 9)),
+        ({"out": Path("a") / "b"}, "out", str(Path("a") / "b")),
+        ({"out": 2024}, "out", "2024"),
+        ({"data": Path("photos")}, "data.root", "photos"),
+        ({"data": "my photos: 2"}, "data.root", "my photos: 2"),
+        ({"name": "on"}, "name", "on"),
+        ({"flip": None}, "augment.flip", None),
+        ({"train.lr": 0.25}, "train.lr", 0.25),
+        ({"delta": "1/4"}, "delta", 0.25),
+        ({"method": load_method("drs")}, "method", load_method("drs")),
+        ({"method": {"loss": {"name": "focal"}}}, "method.loss.name", "focal"),
+        ({"normalize": {"mean": (0.5,), "std": [0.25]}}, "data.normalize.mean", [0.5]),
+        ({"imbalance": {"type": "step", "ratio": 5}}, "data.imbalance.ratio", 5.0),
+        ({"imbalance": {"imb_factor": 0.1}}, "data.imbalance.ratio", 10.0),
+        ({"imbalance": {"seed": 3}}, "data.imbalance.ratio", 40.0),
+        ({"model": {"dropout": 0}}, "model.name", "small_cnn"),
+        ({"data": {"name": "digits", "imbalance": {"ratio": 7}}}, "data.imbalance.type", "exp"),
+        ({"data": {"name": "cifar10"}}, "name", "cifar10-lt"),
+        ({"data": {"name": "folder", "root": Path("x")}}, "name", "folder"),
+    ],
+)
+def test_values_of_python(values: dict[str, object], path: str, value: object) -> None:
+    """Values need not be YAML: they are set as they are, and mappings change what they name."""
+    found = at(load_recipe(values=values), path)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_values_of_python_are_refused_as_texts_are() -> None:
+    """Keys inside a mapping are checked as all others, in one message with the texts' faults."""
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(
+            Path("digits"), ["epohs=1"], {"model": {"nme": "x"}, "lr": np.nan, "seed": object()}
+        )
+    text = str(caught.value)
+    assert "4 faults" in text
+    assert "unknown key 'model.nme'. Did you mean 'model.name'?" in text
+    assert "train.lr: must be a finite number, got nan" in text
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"lr": np.float64(0.5), "imbalance": {"type": "step", "ratio": 5}, "flip": None},
+        {"image_size": (8, 8), "nesterov": True, "model": {"name": "resnet8"}, "delta": "1/3"},
+    ],
+)
+def test_what_is_recorded_does_the_same_on_the_command_line(values: dict[str, object]) -> None:
+    """The texts that a run's log shows for Python's values load to the same recipe."""
+    texts = [f"{k}={overrides.as_typed(overrides.plain(v))}" for k, v in values.items()]
+    assert load_recipe("digits", texts) == load_recipe("digits", values=values)
+
+
 # Refusals
 
 
@@ -372,11 +436,78 @@ SWITCH = "(YAML reads yes, no, on and off as true and false)"
         ("imbalance={imb_factor: 0.1, ratio: 2}",
          "data.imbalance: imb_factor is 1 / ratio: give one of them, got both"),
         ("train.epochs.x=1", "unknown key 'train.epochs.x'. Did you mean 'train.epochs'?"),
+        ("augment=opne", "augment.policy: There is no augmentation 'opne'. Did you mean 'open'?"),
+        ("data.name=digit", "data.name: There is no data set 'digit'. Did you mean 'digits'? "
+                            "A folder of images is data=PATH"),
+        ("subset=frist", "data.imbalance.subset: Subset 'frist' is neither a known subset nor a "
+                         "file. Did you mean 'first'?"),
+        ("model=resnt32", "model.name: There is no model 'resnt32'. Did you mean 'resnet32'? "
+                          "Models of other libraries are written torchvision:NAME or timm:NAME"),
+        ("model=wide_resnet27_2", "model.name: wide_resnet27_2 has depth 27; a wide ResNet has "
+                                  "depth 6n + 4: 10, 16, 22, 28, ... Did you mean "
+                                  "'wide_resnet28_10'? Models of other libraries are written "
+                                  "torchvision:NAME or timm:NAME"),
     ],
 )  # fmt: skip
 def test_one_mistake_is_one_plain_sentence(text: str, sentence: str) -> None:
     """Each typical mistake gives exactly one sentence: the key, what is allowed, what was got."""
     assert faults_of("digits", text) == [sentence]
+
+
+def test_wrong_names_are_told_with_all_other_faults() -> None:
+    """Policy, model, data set and subset are checked with the rest, in one message."""
+    given = ["augment=foo", "model=resnet19", "data.name=bar", "subset=foo", "epochs=0"]
+    assert [fault.partition(":")[0] for fault in faults_of("digits", *given)] == [
+        "data.name", "data.imbalance.subset", "augment.policy", "model.name", "train.epochs",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["wide_resnet10_3", "torchvision:resnet18", "timm:resnet10t", "small_cnn"]
+)
+def test_models_that_can_be_named(name: str) -> None:
+    """Wide ResNets of every size and models of other libraries pass without torch."""
+    assert load_recipe("digits", [f"model={name}"]).model.name == name
+
+
+def test_an_index_file_is_needed_to_begin_but_not_for_a_run(tmp_path: Path) -> None:
+    """A recipe's index file must be there; a run, which carries a digest, loads without it."""
+    index = tmp_path / "index.txt"
+    index.write_text("0\n1\n", encoding="utf-8")
+    recipe = load_recipe("digits", [f"subset={index}"])
+    path = written(tmp_path, recipe.to_yaml())
+    index.unlink()
+    (fault,) = faults_of(path)
+    assert "neither a known subset nor a file" in fault
+    again = load_recipe(written(tmp_path, recipe.to_yaml() + f"digest: {recipe.digest()}\n"))
+    assert again == recipe
+
+
+def test_strange_keys_do_not_fill_the_message() -> None:
+    """A key that is like no other is named alone; one hint says where all keys stand."""
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("digits", ["qqqq=1", "zzzz=2", "train={xxxx: 3}", "model={yyyy: 4}"])
+    text = str(caught.value)
+    assert "  - unknown key 'qqqq'\n  - unknown key 'zzzz'\n" in text
+    assert "save_seconds" not in text
+    assert text.count("`purenoise recipes show` lists every key.") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("epochs", "'epochs' is a key of recipes: write epochs=..., without spaces around =."),
+        ("train.lr", "'train.lr' is a key of recipes: write train.lr=..., without spaces around ="
+                     "."),
+        ("drs", "'drs' is a method: write method=drs."),
+        ("open+ldam", "'open+ldam' is a method: write method=open+ldam."),
+    ],
+)  # fmt: skip
+def test_a_key_or_method_in_the_place_of_a_recipe(name: str, hint: str) -> None:
+    """Who forgets ``=`` or ``method=`` is told how to write it."""
+    with pytest.raises(RecipeError, match="There is no recipe") as caught:
+        load_recipe(name)
+    assert caught.value.hint == hint
 
 
 def test_a_ratio_that_would_do_nothing_is_refused() -> None:
@@ -406,6 +537,8 @@ def test_an_ambiguous_short_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         ("train: [1", "is not valid YAML"),
         ("- erm\n- open", "holds list, not keys and values"),
         ("just words", "holds str, not keys and values"),
+        ("", "holds nothing"),
+        ("# a head alone", "holds nothing"),
         ("a: 1\n---\nb: 2", "is not valid YAML"),
         ("? [a, b]\n: 1", "is not valid YAML"),
         ("a: \x00", "is not valid YAML"),
@@ -550,9 +683,9 @@ def run(code: str) -> str:
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
 
-LIGHT = ["errors", "recipe", "methodfile", "overrides", "yamlfile"]
-FLOOR_1 = ["noise", "darbn", "twopass", "inloop", "longtail", "samplers", "losses", "metrics",
-           "schedules"]  # fmt: skip
+LIGHT = ["errors", "names", "datasection", "recipe", "methodfile", "overrides", "yamlfile"]
+FLOOR_1 = ["names", "noise", "darbn", "twopass", "inloop", "longtail", "samplers", "losses",
+           "metrics", "schedules"]  # fmt: skip
 CONVERTER = "conversion"
 BLOCK = """
 import importlib

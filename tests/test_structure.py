@@ -16,13 +16,13 @@ FLOORS: dict[int, list[str]] = {
     0: ["errors"],
     1: [
         "noise", "exactness", "darbn", "twopass", "conversion", "inloop", "longtail", "samplers",
-        "losses", "metrics", "schedules",
+        "losses", "metrics", "schedules", "names",
     ],
     2: ["augment", "image_ops", "data", "data.*", "models", "models.*"],
     3: [
-        "yamlfile", "faults", "overrides", "methodfile", "recipe", "methods", "runtime", "prepare",
-        "plan", "training", "train", "evaluate", "checkpoint", "runlog", "experiment", "predict",
-        "compare",
+        "yamlfile", "faults", "overrides", "methodfile", "datasection", "recipe", "methods",
+        "runtime", "prepare", "plan", "training", "train", "evaluate", "checkpoint", "runlog",
+        "experiment", "predict", "compare",
     ],
     4: ["report", "export", "cli", "__main__", "progress", "inspection", "doctor", "tables",
         "ldamfiles", "ldamflags"],

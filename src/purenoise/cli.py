@@ -103,18 +103,12 @@ def evaluate(
     """Evaluate a finished run on its validation and test images."""
     from purenoise.evaluate import evaluate_split
     from purenoise.experiment import load_run
-    from purenoise.prepare import prepare
+    from purenoise.prepare import check_unchanged, prepare
     from purenoise.tables import result_table
 
     recipe, summary, model = load_run(run)
     data = prepare(recipe.data)
-    if data.counts.tolist() != summary["counts"] or data.dataset.subset_sha256 != summary.get(
-        "subset_sha256"
-    ):
-        raise RunError(
-            f"The data are not those that {run} was trained on: the class counts differ.",
-            "Put the data back as they were, or train again.",
-        )
+    check_unchanged(summary, data.dataset, recipe.data, run)
     results = {}
     for name in ("val", "test"):
         split = getattr(data.dataset, name)
@@ -214,10 +208,14 @@ def recipes_list() -> None:
 
 @recipes_app.command("show")
 def recipes_show(arguments: Arguments = None) -> None:
-    """Print a whole recipe, with its head, defaults and changes."""
+    """Print a whole recipe, with its head, defaults and changes; or a method's file."""
+    from purenoise.methodfile import METHODS, known_methods
     from purenoise.recipe import load_recipe, recipe_path
 
     name, overrides = _split(arguments)
+    if name in known_methods() and not overrides and not Path(name).exists():
+        typer.echo((METHODS / f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
+        return
     recipe = load_recipe(name, overrides)
     path = recipe_path(name or recipe.name)
     lines = path.read_text(encoding="utf-8").splitlines()

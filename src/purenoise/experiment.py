@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from purenoise import yamlfile
 from purenoise.augment import build_augment
 from purenoise.checkpoint import load_state, load_weights, save_state, save_weights, write_whole
 from purenoise.conversion import convert, dar_layers
@@ -23,7 +22,14 @@ from purenoise.errors import PureNoiseError, RunError, TrainingError
 from purenoise.evaluate import evaluate_split
 from purenoise.methods import build_phases
 from purenoise.models import build_model
-from purenoise.prepare import Prepared, prepare
+from purenoise.overrides import as_typed, plain
+from purenoise.prepare import (
+    Prepared,
+    absolute_root,
+    check_folder_unchanged,
+    check_unchanged,
+    prepare,
+)
 from purenoise.recipe import Recipe, folder_name, load_recipe
 from purenoise.runlog import RunFolder, RunLog, read_events
 from purenoise.runtime import (
@@ -82,7 +88,7 @@ def train(recipe: str | Path | Recipe | None = None, **overrides: Any) -> Run:
         return run_recipe(recipe, recipe)
     name = str(recipe) if recipe else None
     given = {key: plain(value) for key, value in overrides.items()}
-    texts = [f"{key}={_yaml_text(value)}" for key, value in given.items()]
+    texts = [f"{key}={as_typed(value)}" for key, value in given.items()]
     words = ["purenoise", "train", *([name] if name else []), *texts]
     chosen = [f"data={given['data']}"] if isinstance(given.get("data"), str) else []
     base = plain_recipe(name, chosen)
@@ -94,7 +100,8 @@ def plain_recipe(name: str | None, overrides: Sequence[str]) -> Recipe:
 
     A folder of images is a change like any other, so that two folders have runs of their own.
     """
-    recipe = load_recipe(name, [text for text in overrides if text.startswith("data=")])
+    named = [t for t in overrides if t.startswith("data=") and not t.startswith("data={")]
+    recipe = load_recipe(name, named)
     return load_recipe(name or "folder") if recipe.data.name == "folder" else recipe
 
 
@@ -119,11 +126,13 @@ def run_recipe(
         on_epoch: Called after every epoch with the state and the run's identity.
         resume: Such a state and identity to go on from, unless the folder has a later one.
     """
+    recipe, base = (r.model_copy(update={"data": absolute_root(r.data)}) for r in (recipe, base))
     place = folder or run_path(recipe, base)
     files = RunFolder(place)
     files.check_recipe(recipe.digest())
     done = files.summary()
     if done is not None:
+        check_folder_unchanged(done, recipe.data, place)
         return Run(place, done, trained=False)
     device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
     files.check_writable()
@@ -179,6 +188,8 @@ class _Experiment:
         self.on_epoch: EpochHook = lambda *_: None
         self.resume: tuple[State, dict[str, Any]] | None = None
         self.data = prepare(recipe.data)
+        for key in ("fingerprint", "subset_sha256"):
+            self.identity[key] = getattr(self.data.dataset, key)
 
     def run(self) -> Run:
         recipe, data = self.recipe, self.data
@@ -260,17 +271,17 @@ class _Experiment:
                     f"Go on where it was begun, with {key} {identity.get(key)}, or begin another "
                     "run with out=FOLDER.",
                 )
+        check_unchanged(identity, self.data.dataset, self.recipe.data, self.files.path)
         return state
 
     def _start(self, augment: str, notes: list[str], state: State) -> dict[str, Any]:
-        data = self.data
         return {
             "recipe": self.recipe.name, "method": self.recipe.method_name(),
             "seed": self.recipe.seed, "epochs": self.recipe.train.epochs,
             "digest": self.recipe.digest(), "folder": str(self.files.path),
             "command": self.command, "resumed_at": [state.epoch, state.step],
             "augment": augment, "notes": notes,
-            **_data_summary(data), "environment": self.environment,
+            **self.data.summary(), "environment": self.environment,
         }  # fmt: skip
 
     def _finish(
@@ -282,7 +293,7 @@ class _Experiment:
             "status": "finished", "recipe": self.recipe.name,
             "method": self.recipe.method_name(), "seed": self.recipe.seed,
             "digest": self.recipe.digest(), "command": self.command, "augment": augment,
-            "selection": "last epoch", "notes": notes, **_data_summary(data),
+            "selection": "last epoch", "notes": notes, **data.summary(),
         }  # fmt: skip
         summary["test"] = None
         if len(split):
@@ -334,19 +345,3 @@ def load_run(folder: str | Path) -> tuple[Recipe, dict[str, Any], nn.Module]:
     ).to(getattr(torch, recipe.precision))
     load_weights(files.weights, model)
     return recipe, summary, model.eval()
-
-
-def _data_summary(data: Prepared) -> dict[str, Any]:
-    d = data.dataset
-    return {
-        "data": d.name, "class_names": list(d.class_names), "counts": data.counts.tolist(),
-        "image_shape": list(d.image_shape), "subset_sha256": d.subset_sha256,
-        "n_train": len(d.train), "n_val": len(d.val) if d.val else 0, "n_test": len(d.test),
-        "normalize": [list(data.mean), list(data.std)],
-        "noise": [list(data.noise_mean), list(data.noise_std)],
-    }  # fmt: skip
-
-
-def _yaml_text(value: Any) -> str:
-    """A plain value as one types it: in one line, so that mappings stand in braces."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from purenoise import yamlfile
-from purenoise.checkpoint import write_whole
+from purenoise.checkpoint import load_plain, write_whole
 from purenoise.errors import RunError
 from purenoise.runlog import writing
 from purenoise.training import State
@@ -72,7 +72,8 @@ class LdamFiles:
         say: Prints a line.
 
     Raises:
-        RunError: If a folder cannot be made; later, if a file cannot be written.
+        RunError: When the run starts, if a folder cannot be made; later, if a file cannot be
+            written.
     """
 
     def __init__(
@@ -88,9 +89,6 @@ class LdamFiles:
         self.best = model / "ckpt.best.pth.tar"
         self._board: Any = None
         self._before: dict[str, float] = {}
-        for folder in (log, model):
-            with writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, name: str, event: dict[str, Any]) -> None:
         """Take an event of the run."""
@@ -107,6 +105,9 @@ class LdamFiles:
     def _on_start(self, event: dict[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        for folder in (self.log, self.checkpoint.parent):  # not before the data were loaded
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
         counts, where = event["counts"], event["environment"]
         self.say(f"=> model {self.settings['arch']!r} on {where['device']}, {where['threads']} "
                  f"thread{'s' * (where['threads'] > 1)}; {event['augment']}")  # fmt: skip
@@ -232,7 +233,7 @@ def read_checkpoint(path: Path, arch: str) -> dict[str, Any]:
     if not path.is_file():
         raise RunError(f"There is no checkpoint {path}.", "Give the path of a ckpt.pth.tar.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except Exception as error:  # strangers' bytes: torch raises a dozen types, none in common
         raise RunError(
             f"{path} is truncated, no checkpoint, or holds objects that would run code; nothing in "

@@ -6,6 +6,7 @@ order does not matter, except that of two for the same key the later one holds. 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -89,6 +90,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
     return value
+
+
+def as_typed(value: Any) -> str:
+    """Return a plain value as one types it, on one line.
+
+    Example:
+        >>> as_typed({"type": "step", "ratio": 5})
+        '{"type": "step", "ratio": 5}'
+    """
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def whole_keys(overrides: Iterable[Override], root: type[BaseModel]) -> dict[str, Any]:

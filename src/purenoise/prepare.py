@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from purenoise.data.types import Dataset, Split
-from purenoise.errors import DataError, RecipeError
+from purenoise.datasection import Data, Normalize
+from purenoise.errors import DataError, RecipeError, RunError
 from purenoise.longtail import (
     SUBSETS,
     imbalanced_counts,
@@ -19,7 +24,6 @@ from purenoise.longtail import (
 )
 from purenoise.names import check_data_set, check_subset
 from purenoise.noise import pixel_statistics
-from purenoise.datasection import Data, Normalize
 
 SIDE = 64  # of folder images, unless the recipe says otherwise
 CHUNK = 1000
@@ -45,6 +49,18 @@ class Prepared:
     noise_mean: tuple[float, ...]
     noise_std: tuple[float, ...]
 
+    def summary(self) -> dict[str, Any]:
+        """Return what a run's files say about its data, as plain values."""
+        d = self.dataset
+        return {
+            "data": d.name, "class_names": list(d.class_names), "counts": self.counts.tolist(),
+            "image_shape": list(d.image_shape), "subset_sha256": d.subset_sha256,
+            "fingerprint": d.fingerprint,
+            "n_train": len(d.train), "n_val": len(d.val) if d.val else 0, "n_test": len(d.test),
+            "normalize": [list(self.mean), list(self.std)],
+            "noise": [list(self.noise_mean), list(self.noise_std)],
+        }  # fmt: skip
+
 
 def prepare(data: Data) -> Prepared:
     """Load the images, make the training set long-tailed and measure its pixels.
@@ -54,6 +70,8 @@ def prepare(data: Data) -> Prepared:
         RecipeError: If the recipe asks for what the data cannot give.
     """
     dataset = _hold_out(_long_tailed(_load(data), data), data)
+    if dataset.fingerprint is None:
+        dataset = replace(dataset, fingerprint=_fingerprint(dataset))
     channels = dataset.image_shape[0]
     noise_mean, noise_std = pixel_statistics(_chunks(dataset.train))
     mean, std = tuple(map(float, noise_mean)), tuple(map(float, noise_std))
@@ -70,6 +88,50 @@ def prepare(data: Data) -> Prepared:
     if min(constants[1]) <= 0:
         raise DataError("All training images have one and the same colour: nothing to learn from.")
     return Prepared(dataset, dataset.counts(), *constants, mean, std)
+
+
+def absolute_root(data: Data) -> Data:
+    """Return the data section with the whole path of its folder of images, if there is that folder.
+
+    So a run can be evaluated from anywhere, and ``grey``, ``grey/`` and ``/data/grey`` are one.
+    """
+    path = os.path.expanduser(data.root or "")
+    if data.name != "folder" or not path or not Path(path).is_dir():
+        return data  # loading refuses a folder that is missing in the user's own words
+    return data.model_copy(update={"root": os.path.realpath(path)})
+
+
+def check_unchanged(kept: Mapping[str, Any], dataset: Dataset, data: Data, run: str | Path) -> None:
+    """Refuse data that are not those of a run: its test images may be among the training images.
+
+    Args:
+        kept: ``fingerprint`` and ``subset_sha256`` of the run's data.
+        dataset: What there is now.
+        data: Where it comes from.
+        run: The run's folder.
+
+    Raises:
+        RunError: If they differ.
+    """
+    if all(kept.get(key) == getattr(dataset, key) for key in ("fingerprint", "subset_sha256")):
+        return
+    where = f"the images in '{data.root}'" if data.name == "folder" else f"the data, {data.name},"
+    raise RunError(
+        f"The data are not those that {run} was begun with: {where} have changed since.",
+        "Put the data back as they were, or train anew with out=FOLDER.",
+    )
+
+
+def check_folder_unchanged(kept: Mapping[str, Any], data: Data, run: str | Path) -> None:
+    """Do `check_unchanged` for a folder of images, if it is still there, decoding nothing twice.
+
+    Raises:
+        DataError: If the folder can no longer be used.
+        RunError: If its images have changed.
+    """
+    if data.name == "folder" and data.root is not None and Path(data.root).is_dir():
+        there = _load_folder(data.model_copy(update={"memory_mib": 0}))
+        check_unchanged(kept, _long_tailed(there, data), data, run)
 
 
 def _load(data: Data) -> Dataset:
@@ -137,6 +199,18 @@ def _hold_out(dataset: Dataset, data: Data) -> Dataset:
     held = np.sort(np.concatenate(val)).astype(np.int64)
     kept = np.setdiff1d(np.arange(len(dataset.train)), held).astype(np.int64)
     return replace(dataset, train=dataset.train.subset(kept), val=dataset.train.subset(held))
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """Return the SHA-256 over classes, labels and pixels of all splits."""
+    digest = hashlib.sha256(repr((dataset.class_names, dataset.image_shape)).encode())
+    for name in ("train", "val", "test"):
+        split = getattr(dataset, name)
+        if split is not None:
+            digest.update(f"{name} {len(split)}".encode() + split.labels.tobytes())
+            for chunk in _chunks(split):
+                digest.update(chunk.tobytes())
+    return digest.hexdigest()
 
 
 def _chunks(split: Split) -> Iterator[NDArray[np.uint8]]:

@@ -27,7 +27,13 @@ from purenoise.errors import RecipeError, did_you_mean
 from purenoise.faults import keys, sentences
 from purenoise.methodfile import Method, known_methods, load_method, method_names
 from purenoise.names import SHORT_DATA, check_model, check_policy
-from purenoise.overrides import apply_overrides, data_section, parse_overrides, python_overrides, whole_keys
+from purenoise.overrides import (
+    apply_overrides,
+    data_section,
+    parse_overrides,
+    python_overrides,
+    whole_keys,
+)
 
 RECIPES = Path(__file__).parent / "recipes"
 

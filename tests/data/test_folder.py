@@ -83,6 +83,39 @@ def test_missing_splits_are_drawn_from_train(tmp_path: Path) -> None:
     assert load_folder(tmp_path, split_seed=1).test.names != data.test.names
 
 
+def contents(split: Split) -> list[tuple[int, bytes]]:
+    """Return label and pixels of each image, in order."""
+    return [(int(c), i.tobytes()) for c, i in zip(split.labels, everything(split), strict=True)]
+
+
+@pytest.mark.parametrize("top", ["", "train"])
+def test_renaming_changes_neither_split_nor_fingerprint(tmp_path: Path, top: str) -> None:
+    """The split and the order of training follow what is in the files, not their names."""
+    root = write_classes(tmp_path / top, {"a": 20, "b": 10})
+    before = load_folder(tmp_path, val_fraction=0.1)
+    for i, path in enumerate(sorted(root.rglob("*.png"), reverse=True)):
+        path.rename(path.with_name(f"renamed {i:03}.png"))
+    after = load_folder(tmp_path, val_fraction=0.1)
+    assert before.val is not None
+    assert after.val is not None
+    assert contents(after.train) == contents(before.train)
+    assert set(contents(after.val)) == set(contents(before.val))
+    assert set(contents(after.test)) == set(contents(before.test))
+    assert after.fingerprint == before.fingerprint
+
+
+def test_fingerprint_sees_content_label_and_split(tmp_path: Path) -> None:
+    """Another image, another class of two images, or another split is another data set."""
+    write_classes(tmp_path, {"a": 6, "b": 6})
+    seen = {load_folder(tmp_path).fingerprint, load_folder(tmp_path, split_seed=1).fingerprint}
+    (tmp_path / "a" / "000.png").rename(tmp_path / "b" / "new.png")
+    (tmp_path / "b" / "000.png").rename(tmp_path / "a" / "new.png")
+    seen.add(load_folder(tmp_path).fingerprint)
+    write(tmp_path / "a" / "new.png", 5)
+    seen.add(load_folder(tmp_path).fingerprint)
+    assert len(seen) == 4
+
+
 def test_tiny_classes_are_named(tmp_path: Path) -> None:
     """A class of one image trains and has no test image, which is said by name."""
     write_classes(tmp_path, {"big": 10, "one": 1, "two": 2})

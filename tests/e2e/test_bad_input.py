@@ -48,6 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("data=cifar10x",), ("no folder 'cifar10x'",)),
         (("data.name=digit",), ("'digit'", "Did you mean 'digits'?")),
         (("epochs=[1",), ("not valid YAML",)),
+        (("epochs",), ("'epochs' is a key", "epochs=...")),
     ],
 )
 def test_bad_words_are_refused(command: Command, words: tuple[str, ...], texts: tuple[str, ...]):

@@ -285,6 +285,37 @@ def test_recipes_list_show_copy_check(command: Command):
     assert [p.name[:4] for p in Path("runs").iterdir()] == ["mine"]
 
 
+def test_recipes_show_a_method(command: Command):
+    """`recipes show METHOD` prints the method's file with its head."""
+    shown = command("recipes", "show", "drs")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.startswith("# Deferred resampling")
+    assert "phases:" in shown.out
+
+
+def test_recipes_check_names_what_cannot_be_built(command: Command):
+    """`recipes check` refuses a recipe whose policy and model do not exist, naming both."""
+    message = command.refused("recipes", "check", "digits", "augment=foo", "model=resnet19")
+    assert "2 faults" in message
+    assert "'foo'" in message
+    assert "'resnet19'" in message
+
+
+def test_values_of_python_train(command: Command, tmp_path: Path):
+    """`pn.train` takes paths, numpy's numbers and mappings, and a path as the recipe."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("data: digits\nmodel: small_cnn\nthreads: 1\n", encoding="utf-8")
+    imbalance = {"type": "step", "ratio": 5}
+    options = {"epochs": np.int64(1), "lr": np.float32(0.1), "out": tmp_path / "runs"}
+    run = pn.train(mine, imbalance=imbalance, **options)
+    assert run.folder.is_relative_to(tmp_path / "runs")
+    assert run.summary["counts"] == 5 * [124] + 5 * [24]
+    assert not pn.train(mine, imbalance=imbalance, **options).trained
+    make_images(tmp_path / "photos", {"a": 9, "b": 9})
+    photos = pn.train(data=tmp_path / "photos", model="small_cnn", threads=1, **options)
+    assert photos.summary["class_names"] == ["a", "b"]
+
+
 def test_doctor_says_what_is_here(command: Command):
     """`doctor` names versions, cores, data sets, disk and write access."""
     result = command("doctor")

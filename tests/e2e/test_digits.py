@@ -20,7 +20,8 @@ FILES = {
 }  # fmt: skip
 KEYS = {
     "status", "recipe", "method", "seed", "digest", "command", "augment", "selection", "notes",
-    "data", "class_names", "counts", "image_shape", "subset_sha256", "n_train", "n_val", "n_test",
+    "data", "class_names", "counts", "image_shape", "fingerprint", "subset_sha256",
+    "n_train", "n_val", "n_test",
     "normalize", "noise", "test", "val", "optimistic_best_on_test", "train_seconds", "seconds",
     "environment",
 }  # fmt: skip

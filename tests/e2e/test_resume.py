@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import pickle
 import random
 import shlex
 import shutil
@@ -207,7 +208,9 @@ def test_state_that_would_run_code_is_not_read(half: Path, command: Command, tmp
         (half / "state" / name).write_bytes(
             b"cbuiltins\nexec\n(V" + script.encode("unicode_escape") + b"\ntR."
         )
-    assert "No state can be read" in command.refused("train", half)
+    message = command.refused("train", half)
+    assert "No state can be read" in message
+    assert "Warning" not in message
     assert not (tmp_path / "ran").exists()
 
 
@@ -226,6 +229,25 @@ def test_state_of_another_recipe_is_refused(half: Path, command: Command):
     content["identity"]["recipe"] = "0" * 64
     torch.save(content, half / "state" / "state.pt")
     assert "begun with recipe 0000" in command.refused("train", half)
+
+
+def test_strange_pickle_is_refused_without_a_warning(half: Path):
+    """Of a pickle of another protocol the sentence alone is shown, and not torch's warning."""
+    for name in ("state.pt", "previous.pt"):
+        (half / "state" / name).write_bytes(pickle.dumps({"epoch": 3}, protocol=5))
+    done = subprocess.run([*program(), "train", str(half)], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("purenoise: No state can be read")
+    assert "Warning" not in done.stderr
+
+
+def test_state_of_other_data_is_refused(half: Path, command: Command):
+    """A state keeps the fingerprint of its data, and goes on with no other."""
+    content = torch.load(half / "state" / "state.pt", weights_only=True)
+    content["identity"]["fingerprint"] = "0" * 64
+    torch.save(content, half / "state" / "state.pt")
+    assert "the data, digits, have changed since" in command.refused("train", half)
 
 
 def test_save_seconds_is_no_part_of_a_run():

@@ -2,11 +2,14 @@
 
 Differs from ``ImageFolder`` plus ``random_split``, the habit of the field: the split is stratified,
 keeps identical files on one side, leaves every class at least one training image, and says which
-classes have no test image, because their accuracy is not zero but unknown.
+classes have no test image, because their accuracy is not zero but unknown. It depends on what is in
+the files and not on their names: after a renaming no training image turns up among the test images.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -42,7 +45,8 @@ def load_folder(
     """Load a folder of images, with or without ``train/``, ``val/`` and ``test/``.
 
     Images of another size are scaled, proportions kept, until they just cover height and width, and
-    the rest is cut off equally on both sides.
+    the rest is cut off equally on both sides. Training images are ordered by class and content, the
+    others by path, so that training does not depend on names.
 
     Args:
         root: The folder; `scan_folder` says what it may look like.
@@ -80,6 +84,7 @@ def load_folder(
         train=splits["train"],
         test=splits.get("test") or _as_split(scan, [], shape, in_memory),
         val=splits.get("val"),
+        fingerprint=_fingerprint(scan.class_names, files),
         notes=(*_scan_notes(scan), *drawn, *_empty_notes(scan, files), *_size_notes(scan, size)),
     )
 
@@ -218,6 +223,8 @@ def _split_files(
             f"There is no {name} folder: {len(parts[name])} images were set aside "
             f"({fraction:.0%} of each class, seed {seed})."
         )
+    for name, files in parts.items():
+        files.sort(key=lambda i: (i.label, i.sha256, i.path) if name == "train" else (i.path,))
     return parts, notes
 
 
@@ -229,7 +236,8 @@ def _n_wanted(n: int, fraction: float) -> int:
 def _draw(
     files: Files, class_names: Sequence[str], wanted: list[int], generator: np.random.Generator
 ) -> tuple[Files, Files]:
-    """Return the files that stay and those that are set aside."""
+    """Return the files that stay and those that are set aside, whatever their names."""
+    files = sorted(files, key=lambda file: (file.sha256, file.label))
     _, groups = np.unique([file.sha256 for file in files], return_inverse=True)
     drawn = stratified_draw(
         _labels(files, class_names), groups, np.array(wanted, np.int64), generator
@@ -242,6 +250,12 @@ def _labels(files: Files, class_names: Sequence[str]) -> NDArray[np.int64]:
     """Return the class numbers of files, int64 of shape (N,)."""
     number = {name: i for i, name in enumerate(class_names)}
     return np.array([number[file.label] for file in files], np.int64)
+
+
+def _fingerprint(class_names: Sequence[str], files: dict[str, Files]) -> str:
+    """Return the SHA-256 over classes and the split, class and content of each image."""
+    images = sorted((name, i.label, i.sha256) for name, part in files.items() for i in part)
+    return hashlib.sha256(json.dumps([class_names, images]).encode()).hexdigest()
 
 
 def _as_split(

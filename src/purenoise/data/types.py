@@ -116,6 +116,8 @@ class Dataset:
         normalize: Customary (mean, std) per channel in [0, 1], if the data set has such; otherwise
             the statistics of the training images are used.
         subset_sha256: Hash of the indices that made the training set long-tailed, if any.
+        fingerprint: SHA-256 over classes, splits, labels and content of the images, but not their
+            names; None until it is known.
         notes: What was found while loading that a user should know, one sentence each.
     """
 
@@ -127,6 +129,7 @@ class Dataset:
     mirror_safe: bool = True
     normalize: tuple[Sequence[float], Sequence[float]] | None = None
     subset_sha256: str | None = None
+    fingerprint: str | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property

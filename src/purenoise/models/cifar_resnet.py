@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-
 class CosineLinear(nn.Module):
     """Classify by the cosine between features and one weight vector per class.
 
