@@ -60,7 +60,8 @@ def refuse_checkpointing(grad_at_entry: bool) -> None:
     hooks = top(True) if top is not None else None
     found = getattr(hooks and hooks[0], "__module__", None) == torch.utils.checkpoint.__name__
     recording = torch.is_grad_enabled()
-    unsure = hooks is not None or not recording  # hooks may be another's, set further in
+    # Hooks may be another's, set further in; torch before 2.7 does not tell.
+    unsure = top is None or hooks is not None or not recording
     if (recording or grad_at_entry) and (found or (unsure and _below_checkpoint())):
         raise ModelError(
             "Activation checkpointing inside a noise pass would feed noise to the running "
@@ -84,7 +85,8 @@ class BufferWatch:
 
     Torch counts in-place writes, which costs nothing to read, but ``F.batch_norm`` writes running
     statistics without counting. So values are compared as well where asked for, which waits for the
-    device and is done in a model's first pass only.
+    device and is done in a model's first pass only. Layers in ``eval()`` are trusted: torch counts
+    a write for some of them that changes nothing.
 
     Args:
         model: Whose buffers.
@@ -122,7 +124,13 @@ class BufferWatch:
     def _buffers(self) -> dict[str, Tensor]:
         if torch.compiler.is_compiling():
             return {}
-        return {name: b for name, b in self.model.named_buffers() if not b.is_inference()}
+        return {
+            f"{prefix}.{name}" if prefix else name: buffer
+            for prefix, module in self.model.named_modules()
+            if module.training
+            for name, buffer in module.named_buffers(recurse=False)
+            if not buffer.is_inference()
+        }
 
     def _read(self) -> dict[str, tuple[int, int]]:
         """Identity and version counter of every buffer."""
