@@ -60,8 +60,8 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Metrics on the test images after the last epoch."""
-        return dict(self.summary["test"])
+        """Metrics on the test images after the last epoch; empty without test images."""
+        return dict(self.summary["test"] or {})
 
 
 def train(recipe: str | Path | Recipe | None = None, **overrides: Any) -> Run:
@@ -150,13 +150,18 @@ def run_path(recipe: Recipe, base: Recipe) -> Path:
 
 def network(recipe: Recipe, data: Prepared) -> nn.Module:
     """Build the network of a recipe with its first weights, in the recipe's precision, plain."""
+    shape, pretrained = data.dataset.image_shape, recipe.model.pretrained
+    return _network(recipe, data.dataset.n_classes, shape[0], pretrained=pretrained)
+
+
+def _network(recipe: Recipe, n_classes: int, channels: int, *, pretrained: bool) -> nn.Module:
     model = build_model(
         recipe.model.name,
-        data.dataset.n_classes,
-        in_channels=data.dataset.image_shape[0],
+        n_classes,
+        in_channels=channels,
         dropout=recipe.model.dropout,
         cosine=recipe.resolved_method().loss.name == "ldam",
-        pretrained=recipe.model.pretrained,
+        pretrained=pretrained,
         generator_seed=recipe.seed,
     )
     return model.to(getattr(torch, recipe.precision))
@@ -336,12 +341,7 @@ def load_run(folder: str | Path) -> tuple[Recipe, dict[str, Any], nn.Module]:
             f"To go on: purenoise train {shlex.quote(str(folder))}",
         )
     recipe = load_recipe(str(files.recipe))
-    model = build_model(
-        recipe.model.name,
-        len(summary["class_names"]),
-        in_channels=summary["image_shape"][0],
-        dropout=recipe.model.dropout,
-        cosine=recipe.resolved_method().loss.name == "ldam",
-    ).to(getattr(torch, recipe.precision))
+    n_classes, channels = len(summary["class_names"]), summary["image_shape"][0]
+    model = _network(recipe, n_classes, channels, pretrained=False)
     load_weights(files.weights, model)
     return recipe, summary, model.eval()

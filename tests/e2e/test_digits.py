@@ -105,3 +105,16 @@ def test_finished_run_is_returned(run: Run):
     again = pn.train("digits", epochs=15, out=str(run.folder.parents[2]), threads=1)
     assert not again.trained
     assert again.summary == json.loads((run.folder / "summary.json").read_text())
+
+
+def test_loading_a_run_leaves_the_global_generator_alone(tmp_path):
+    """A run is loaded without drawing from the caller's random numbers."""
+    import torch
+
+    import purenoise as pn
+    from purenoise.experiment import load_run
+
+    run = pn.train("digits", method="erm", epochs=1, out=str(tmp_path))
+    before = torch.get_rng_state()
+    load_run(run.folder)
+    assert torch.equal(torch.get_rng_state(), before)
