@@ -17,9 +17,9 @@ from purenoise.darbn import (
     DARBatchNorm3d,
     DARSyncBatchNorm,
     NoiseRouting,
-    noise_pass,
 )
 from purenoise.errors import ModelError
+from purenoise.passes import noise_pass
 from purenoise.twopass import two_pass
 
 PAIRS = [

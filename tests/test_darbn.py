@@ -21,9 +21,9 @@ from purenoise.darbn import (
     check_stop_gradient,
     dar_batch_norm,
     noise_batch_norm,
-    noise_pass,
 )
 from purenoise.errors import ModelError
+from purenoise.passes import noise_pass
 
 from .reference import Oracle, dar_bn_oracle
 

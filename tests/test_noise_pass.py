@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from purenoise.conversion import convert
-from purenoise.darbn import noise_pass
 from purenoise.errors import ModelError
+from purenoise.passes import noise_pass
 from purenoise.twopass import two_pass
 
 from .reference import images, small

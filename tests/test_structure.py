@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "src" / "purenoise"
 FLOORS: dict[int, list[str]] = {
     0: ["errors"],
     1: [
-        "noise", "exactness", "darbn", "twopass", "conversion", "inloop", "longtail", "samplers",
-        "losses", "metrics", "schedules", "names",
+        "noise", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass", "conversion",
+        "inloop", "longtail", "samplers", "losses", "metrics", "schedules", "names",
     ],
     2: ["augment", "image_ops", "data", "data.*", "models", "models.*"],
     3: [

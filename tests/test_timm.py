@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from purenoise.conversion import convert, dar_layers, revert
-from purenoise.darbn import noise_pass
+from purenoise.passes import noise_pass
 
 timm = pytest.importorskip("timm")
 

@@ -15,9 +15,10 @@ import torchvision
 from torch import Tensor, nn
 
 from purenoise.conversion import convert
-from purenoise.darbn import DARBatchNorm2d, NoiseRouting, noise_pass
+from purenoise.darbn import DARBatchNorm2d, NoiseRouting
 from purenoise.errors import ModelError
 from purenoise.models import build_model
+from purenoise.passes import noise_pass
 from purenoise.twopass import TwoPass, logits_of, two_pass
 
 from .reference import images, mixed_batch, small

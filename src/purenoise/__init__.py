@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _HOME = {
     "convert": "conversion",
     "revert": "conversion",
-    "noise_pass": "darbn",
+    "noise_pass": "passes",
     "DARBatchNorm1d": "darbn",
     "DARBatchNorm2d": "darbn",
     "DARBatchNorm3d": "darbn",
@@ -84,7 +84,6 @@ if TYPE_CHECKING:
         DARBatchNorm3d,
         DARSyncBatchNorm,
         dar_batch_norm,
-        noise_pass,
     )
     from purenoise.data.imbalanced_cifar import ImbalancedCIFAR10, ImbalancedCIFAR100
     from purenoise.errors import PureNoiseError
@@ -94,6 +93,7 @@ if TYPE_CHECKING:
     from purenoise.losses import CrossEntropyLoss, FocalLoss, LDAMLoss, LogitAdjustedLoss
     from purenoise.metrics import evaluate_logits
     from purenoise.noise import pixel_statistics
+    from purenoise.passes import noise_pass
     from purenoise.samplers import (
         ClassBalancedSampler,
         EffectiveNumberSampler,

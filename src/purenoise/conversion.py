@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from purenoise.darbn import (
+    ROUTING,
     DARBatchNorm1d,
     DARBatchNorm2d,
     DARBatchNorm3d,
@@ -102,7 +103,7 @@ def revert(model: nn.Module) -> Any:
             known = [base for base in type(layer).__mro__ if _dar_form(base) is not None]
             plain: Any = next(base for base in known if not issubclass(base, NoiseRouting))
             layer.__class__ = plain
-            for name in ("stop_gradient", "in_noise_pass", "_grad_at_entry", "_watched"):
+            for name in ROUTING:
                 layer.__dict__.pop(name, None)
     return model
 

@@ -6,10 +6,11 @@ alone updates the running statistics; noise rows are normalised with *their own*
 variance and then take the *same* gamma and beta. Evaluation is ordinary batch norm.
 
 The listing finds the noise rows of one mixed batch by a boolean index. We never mix the batch: the
-model runs once on the natural rows and once, inside :func:`noise_pass`, on the noise rows. In the
-listing the whole noise branch runs without gradient (``stop_gradient="branch"``), so what a batch
-norm returns for a noise row is a constant to autograd and the two ways give the same update, while
-ours needs no mask, no index, no wait for the device and almost no backward pass for noise.
+model runs once on the natural rows and once, inside a noise pass (:mod:`purenoise.passes`), on the
+noise rows. In the listing the whole noise branch runs without gradient
+(``stop_gradient="branch"``), so what a batch norm returns for a noise row is a constant to autograd
+and the two ways give the same update, while ours needs no mask, no index, no wait for the device
+and almost no backward pass for noise.
 :func:`dar_batch_norm` is the listing as a plain function; the tests hold the layers against it.
 
 The paper can be read in two ways on where gradients stop, so that is a switch:
@@ -23,8 +24,6 @@ The paper can be read in two ways on where gradients stop, so that is a switch:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -33,12 +32,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from purenoise.errors import ModelError, did_you_mean
-from purenoise.exactness import (
-    BufferWatch,
-    check_ready,
-    refuse_checkpointing,
-    refuse_many_processes,
-)
+from purenoise.exactness import refuse_checkpointing, refuse_many_processes
+from purenoise.masked import masked_batch_norm
 
 StopGradient = Literal["branch", "affine", "none"]
 
@@ -153,20 +148,27 @@ def dar_batch_norm(
     return out
 
 
+# What a layer that was converted back must forget.
+ROUTING = ("stop_gradient", "in_noise_pass", "row_kinds", "_grad_at_entry", "_watched")
+
+
 class NoiseRouting(_BatchNorm):
     """What turns a batch norm class into its DAR-BN form; comes before it in the bases.
 
-    Outside :func:`noise_pass` the parent's ``forward`` runs and nothing else, so training on
-    natural rows and evaluation are bit-equal to the parent, with the same state dict.
+    Outside :func:`purenoise.noise_pass` the parent's ``forward`` runs and nothing else, so training
+    on natural rows and evaluation are bit-equal to the parent, with the same state dict.
     """
 
     stop_gradient: StopGradient = "branch"
     in_noise_pass: bool = False
     _grad_at_entry: bool = False
     _watched: bool = False
+    row_kinds: Tensor | None = None  # of one mixed batch; see purenoise.passes.MaskedPass
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise natural rows, or noise rows inside :func:`noise_pass`."""
+        """Normalise natural rows, noise rows in a noise pass, or rows of given kinds."""
+        if self.row_kinds is not None:
+            return self._masked(x, self.row_kinds)
         if not self.in_noise_pass:
             return super().forward(x)
         if not torch.compiler.is_compiling():
@@ -178,6 +180,22 @@ class NoiseRouting(_BatchNorm):
         if not self.training and self.running_mean is not None and self.running_var is not None:
             running = (self.running_mean, self.running_var)
         out = noise_batch_norm(x, self.weight, self.bias, self.eps, self.stop_gradient, running)
+        return self.after_norm(out)
+
+    def _masked(self, x: Tensor, kinds: Tensor) -> Tensor:
+        """Normalise one mixed batch; counts batches and averages as the parent does."""
+        if isinstance(self, nn.SyncBatchNorm):
+            refuse_many_processes()
+        self._check_input_dim(x)
+        momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:  # a cumulative average
+                momentum = 1.0 / self.num_batches_tracked.to(x.device, torch.float32)
+        out = masked_batch_norm(
+            x, kinds, self.running_mean, self.running_var, self.weight, self.bias,
+            self.training, momentum, self.eps, self.stop_gradient,
+        )  # fmt: skip
         return self.after_norm(out)
 
     def after_norm(self, x: Tensor) -> Tensor:
@@ -207,6 +225,7 @@ class DARBatchNorm2d(_PlainInit, nn.BatchNorm2d):
     Example:
         >>> layer = DARBatchNorm2d(3)
         >>> natural = layer(torch.randn(8, 3, 4, 4))
+        >>> from purenoise.passes import noise_pass
         >>> with noise_pass(layer):
         ...     noise = layer(torch.randn(2, 3, 4, 4))
         >>> int(layer.num_batches_tracked), noise.requires_grad
@@ -224,43 +243,3 @@ class DARSyncBatchNorm(_PlainInit, nn.SyncBatchNorm):
     Raises:
         ModelError: In a noise pass with several processes: noise statistics are not synchronised.
     """
-
-
-@contextmanager
-def noise_pass(model: nn.Module) -> Iterator[None]:
-    """Let the DAR-BN layers of ``model`` treat what they are given as noise rows.
-
-    Args:
-        model: A converted model (:func:`purenoise.convert`). A model without batch norm may be
-            given too: it then learns from noise like from any image.
-
-    Raises:
-        ModelError: If a batch norm in training mode was not converted, if activation checkpointing
-            runs inside the pass (its recomputation would come after the pass and change the
-            running statistics), if the model is a ``ScriptModule`` or wrapped in
-            ``DistributedDataParallel``, or if a buffer changed during the pass (named): a layer
-            that keeps state of its own saw noise.
-
-    Example:
-        >>> layer = DARBatchNorm1d(2)
-        >>> with noise_pass(layer):
-        ...     _ = layer(torch.randn(4, 2))
-        >>> layer.running_mean
-        tensor([0., 0.])
-    """
-    check_ready(model, NoiseRouting)
-    layers = [m for m in model.modules() if isinstance(m, NoiseRouting)]
-    before = [(layer.in_noise_pass, layer._grad_at_entry) for layer in layers]
-    first = any(not layer._watched for layer in layers)
-    watch = BufferWatch(model, layers, values=first)
-    for layer in layers:
-        layer.in_noise_pass, layer._grad_at_entry = True, torch.is_grad_enabled()
-    try:
-        yield
-    finally:
-        for layer, state in zip(layers, before, strict=True):
-            layer.in_noise_pass, layer._grad_at_entry = state
-    watch.refuse_changed()
-    if first:
-        for layer in layers:
-            layer._watched = True

@@ -7,7 +7,8 @@ again after the pass. Torch offers no hook for that, so each way of breaking it 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.utils.checkpoint
@@ -17,18 +18,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from purenoise.errors import ModelError
 
 
-def check_ready(model: nn.Module, routed: type[nn.Module]) -> None:
-    """Refuse a model in which a noise pass would not be exact.
+def unconverted(model: nn.Module, routed: type[nn.Module]) -> list[tuple[str, nn.Module]]:
+    """Return the batch norms of a model that a noise pass would mislead, with their names.
 
     Args:
         model: Any module.
         routed: The class of layers that know a noise pass.
 
     Raises:
-        ModelError: Naming the layers at fault; see :func:`purenoise.noise_pass`.
+        ModelError: If the model is, or holds, what cannot be told of a noise pass at all.
     """
     plain = []
-    for name, m in model.named_modules():  # once: this runs in every step
+    for name, m in model.named_modules():
         if isinstance(m, nn.parallel.DistributedDataParallel):
             raise ModelError(
                 "A noise pass is a second forward; DistributedDataParallel allows one per step.",
@@ -40,8 +41,18 @@ def check_ready(model: nn.Module, routed: type[nn.Module]) -> None:
                 f"{name or 'the model'} ({m.original_name}) is one.",
                 "Convert and train the model before torch.jit.script or torch.jit.trace.",
             )
-        if isinstance(m, _BatchNorm) and not isinstance(m, routed) and m.training:
-            plain.append(f"{name or 'the model'} ({type(m).__name__})")
+        if isinstance(m, _BatchNorm) and not isinstance(m, routed):
+            plain.append((name, m))
+    return plain
+
+
+def refuse_plain(norms: Sequence[tuple[str, nn.Module]]) -> None:
+    """Refuse batch norms that are not converted and in training mode.
+
+    Raises:
+        ModelError: Naming the first of them.
+    """
+    plain = [f"{name or 'the model'} ({type(m).__name__})" for name, m in norms if m.training]
     if plain:
         more = f" and {len(plain) - 3} more" if len(plain) > 3 else ""
         raise ModelError(
@@ -80,6 +91,17 @@ def refuse_many_processes() -> None:
         )
 
 
+Place = tuple[str, str]  # name of the layer, name of its buffer
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The buffers at one moment: identity and version of each, and copies of some."""
+
+    versions: dict[Place, tuple[int, int]]
+    copies: dict[Place, Tensor]
+
+
 class BufferWatch:
     """Tells whether a pass wrote to a buffer.
 
@@ -90,51 +112,55 @@ class BufferWatch:
 
     Args:
         model: Whose buffers.
-        known: Layers whose buffers need no comparing.
-        values: Whether to compare values too.
+        known: Layers whose buffers need no comparing of values.
     """
 
-    def __init__(self, model: nn.Module, known: Collection[nn.Module], values: bool) -> None:
-        self.model = model
-        self._versions = self._read()
-        own = {id(buffer) for layer in known for buffer in layer.buffers(recurse=False)}
-        self._values = {
-            name: buffer.detach().clone()
-            for name, buffer in self._buffers().items()
-            if values and id(buffer) not in own
-        }
+    def __init__(self, model: nn.Module, known: Collection[nn.Module]) -> None:
+        self._owners = [(name, m) for name, m in model.named_modules() if m._buffers]
+        self._known = {id(layer) for layer in known}
 
-    def refuse_changed(self) -> None:
-        """Refuse the pass if a buffer changed since.
+    def read(self, values: bool) -> Seen:
+        """Return the versions of all buffers and, if asked for, copies of their values."""
+        copies = {
+            (prefix, name): buffer.detach().clone()
+            for prefix, module, name, buffer in self._buffers()
+            if values and id(module) not in self._known
+        }
+        return Seen(self._versions(), copies)
+
+    def refuse_changed(self, seen: Seen) -> None:
+        """Refuse the pass if a buffer changed since ``seen`` was read.
 
         Raises:
             ModelError: Naming the first such buffer.
         """
-        after, now = self._read(), self._buffers()
-        changed = [n for n, version in after.items() if self._versions.get(n, version) != version]
-        changed += [n for n, old in self._values.items() if not _same(old, now.get(n))]
+        after = self._versions()
+        changed = [p for p, version in after.items() if seen.versions.get(p, version) != version]
+        if seen.copies:
+            now = {(prefix, name): buffer for prefix, _, name, buffer in self._buffers()}
+            changed += [p for p, old in seen.copies.items() if not _same(old, now.get(p))]
         if changed:
             more = f" and {len(set(changed)) - 1} more" if len(set(changed)) > 1 else ""
             raise ModelError(
-                f"The noise pass changed the buffer {changed[0]!r}{more}: a layer that keeps state "
-                "of its own saw noise, so the step is not exact.",
+                f"The noise pass changed the buffer {'.'.join(filter(None, changed[0]))!r}{more}: "
+                "a layer that keeps state of its own saw noise, so the step is not exact.",
                 "Freeze that layer with .eval(), or take it out of the model.",
             )
 
-    def _buffers(self) -> dict[str, Tensor]:
-        if torch.compiler.is_compiling():
-            return {}
-        return {
-            f"{prefix}.{name}" if prefix else name: buffer
-            for prefix, module in self.model.named_modules()
-            if module.training
-            for name, buffer in module.named_buffers(recurse=False)
-            if not buffer.is_inference()
-        }
+    def _versions(self) -> dict[Place, tuple[int, int]]:
+        return {(prefix, name): (id(b), b._version) for prefix, _, name, b in self._buffers()}
 
-    def _read(self) -> dict[str, tuple[int, int]]:
-        """Identity and version counter of every buffer."""
-        return {name: (id(b), b._version) for name, b in self._buffers().items()}
+    def _buffers(self) -> list[tuple[str, nn.Module, str, Tensor]]:
+        """Return every buffer of layers in training mode, with the layer and its name."""
+        if torch.compiler.is_compiling():
+            return []
+        return [
+            (prefix, module, name, buffer)
+            for prefix, module in self._owners
+            if module.training
+            for name, buffer in module._buffers.items()
+            if buffer is not None and not buffer.is_inference()
+        ]
 
 
 def _same(old: Tensor, new: Tensor | None) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from purenoise.errors import DataError, RecipeError
 from purenoise.noise import DELTA, choose_noise, noise_images, replacement_probabilities
-from purenoise.twopass import Call, TwoPass, two_pass
+from purenoise.twopass import Call, TwoPass
 
 Constants = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 
@@ -38,6 +38,7 @@ class _NoiseStep:
         self.seed = seed
         self._choice = torch.Generator().manual_seed(seed)
         self._pixels: dict[torch.device, torch.Generator] = {}
+        self._step: TwoPass | None = None
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Run a training step's forward: the natural pass and the noise pass.
@@ -62,7 +63,9 @@ class _NoiseStep:
         if isinstance(getattr(model, "module", model), TwoPass):
             logits = model(natural, noise)
         else:
-            logits = two_pass(model, natural, noise, self.call)
+            if self._step is None or self._step.model is not model:
+                self._step = TwoPass(model, self.call)
+            logits = self._step(natural, noise)
         return logits, labels.to(logits.device, non_blocking=True)
 
     def split(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

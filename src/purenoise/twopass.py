@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from purenoise.darbn import noise_pass
 from purenoise.errors import ModelError
+from purenoise.passes import NoisePass
 
 Call = Callable[[nn.Module, Tensor], Any]
 
@@ -68,11 +68,18 @@ def two_pass(
 
     Source: equals the mixed batch of the paper's listing, see :mod:`purenoise.darbn`.
     """
-    run = call or (lambda model, x: model(x))
+    return _both(NoisePass(model), natural, noise, call)
+
+
+def _both(
+    noise_pass: NoisePass, natural: Tensor, noise: Tensor | None, call: Call | None
+) -> Tensor:
+    """Do the two passes; the noise pass knows its model."""
+    run, model = call or (lambda model, x: model(x)), noise_pass.model
     natural_logits = _natural(run, model, natural)
     if noise is None or len(noise) == 0:
         return natural_logits
-    with noise_pass(model):
+    with noise_pass():
         noise_logits = logits_of(run(model, noise))
     return torch.cat([natural_logits, noise_logits])  # (N + M, classes)
 
@@ -109,7 +116,10 @@ class TwoPass(nn.Module):
         super().__init__()
         self.model = model
         self.call = call
+        self._noise_pass = NoisePass(model)
 
     def forward(self, natural: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return logits of shape (N + M, classes), natural rows first; see :func:`two_pass`."""
-        return two_pass(self.model, natural, noise, self.call)
+        if torch.compiler.is_compiling() or self._noise_pass.model is not self.model:
+            return two_pass(self.model, natural, noise, self.call)
+        return _both(self._noise_pass, natural, noise, self.call)
