@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from purenoise import image_ops
@@ -16,7 +15,6 @@ from purenoise.augment import (
     Crop,
     Cutout,
     Flip,
-    FromTorchvision,
     Grey,
     Jitter,
     build_augment,
@@ -254,31 +252,10 @@ def test_no_policy_mirrors_when_told_not_to(policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", COLOUR_POLICIES)
-def test_no_borrowed_policy_names_a_flip_when_told_not_to(policy: str) -> None:
+def test_no_policy_names_a_flip_when_told_not_to(policy: str) -> None:
     """The line that describes a policy says whether it mirrors."""
     assert "flip p 0.5" in build_augment(policy, (3, 32, 32), flip=True).describe()
     assert "flip" not in build_augment(policy, (3, 32, 32), flip=False).describe()
-
-
-@pytest.mark.parametrize(
-    ("name", "transform"),
-    [
-        ("autoaugment", v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)),
-        ("randaugment", v2.RandAugment()),
-        ("trivialaugment", v2.TrivialAugmentWide()),
-    ],
-)
-def test_borrowed_transforms_are_torchvisions(name: str, transform: Callable) -> None:
-    """With the seed of an image, torchvision's transform gives the same pixels."""
-    images = pixels(20, (3, 16, 16))
-    seeds = torch.randint(2**62, (20,), generator=generator(3)).tolist()
-
-    def theirs(image: Tensor, i: int) -> Tensor:
-        torch.manual_seed(seeds[i])
-        return transform(image)
-
-    ours = FromTorchvision(name)(images, generator(3))
-    assert torch.equal(ours, image_by_image(images, theirs))
 
 
 def test_open_has_the_steps_and_strengths_of_the_paper() -> None:
@@ -332,7 +309,7 @@ def test_other_images_are_refused(images: Tensor) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("policy", [p for p in policy_names() if "augment" not in p])
+@pytest.mark.parametrize("policy", policy_names())
 def test_gpu_gives_the_same_images_without_waiting(policy: str) -> None:
     """On a GPU the images are those of the CPU, and nothing waits for the device."""
     images, augment = pixels(256, (3, 32, 32)), build_augment(policy, (3, 32, 32), flip=True)
@@ -343,4 +320,6 @@ def test_gpu_gives_the_same_images_without_waiting(policy: str) -> None:
         out = augment(on_device, generator())
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    torch.testing.assert_close(out.cpu(), augment(images, generator()), atol=1e-5, rtol=0)
+    differs = (out.cpu() - augment(images, generator())).abs() > 1e-5
+    # Where fractions are cut off, the last digit of a product may decide about a whole step.
+    assert differs.float().mean() <= (1e-4 if "augment" in policy else 0)

@@ -2,38 +2,36 @@
 
 A policy is a list of steps. Each step draws its parameters for all images from a generator on the
 host, so that CPU and GPU see the same ones, and then calls a batched function of `image_ops`; which
-images a step touches is known on the host, so that nothing waits for the device.
+images a step touches is known on the host, so that nothing waits for the device. The steps of
+AutoAugment, RandAugment and TrivialAugment, which work on uint8 images, are in `auto_policies`.
 
 Source of the policy ``open``: Zada et al. 2022, appendix D.2, for the order (flip, crop, Cutout,
 colour, grey, blur); the strengths are not in the paper and are those of its reproduction, which
 took them from SimCLR-like code. ``flip-crop`` is the augmentation of LDAM-DRW.
 
-Differs: torchvision's transforms draw once per batch, which is why AutoAugment and its kin, taken
-from there, run image by image. Between two steps nothing is rounded to 8 bits as in Pillow.
+Differs: torchvision's transforms draw once per batch. Between two of our own steps nothing is
+rounded to 8 bits as in Pillow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from purenoise import image_ops
+from purenoise.auto_policies import AutoAugment, RandAugment, TrivialAugmentWide
+from purenoise.draws import chance, integers, move, places
 from purenoise.errors import DataError, RecipeError
 from purenoise.image_ops import normalize
 from purenoise.names import POLICIES, check_policy
 
 __all__ = ["Augment", "Step", "build_augment", "normalize", "policy_names"]
 
-_TORCHVISION = {
-    "autoaugment": "AutoAugment, CIFAR-10 policy",
-    "randaugment": "RandAugment",
-    "trivialaugment": "TrivialAugmentWide",
-}
+_AUTO = ("autoaugment", "randaugment", "trivialaugment")
 _COLOUR = {"jitter", "grey", "blur"}
 
 
@@ -52,7 +50,7 @@ class Flip:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Mirror some images."""
-        return image_ops.hflip(images, _rows(_chance(images, self.p, generator), images))
+        return image_ops.hflip(images, places(chance(images, self.p, generator), images))
 
     def __str__(self) -> str:
         return f"flip p {self.p:g}"
@@ -66,7 +64,7 @@ class Crop:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Move all images."""
-        top, left = (_integers(images, 2 * pad + 1, generator) for pad in self.pad)
+        top, left = (integers(images, 2 * pad + 1, generator) for pad in self.pad)
         return image_ops.crop(images, self.pad, top, left)
 
     def __str__(self) -> str:
@@ -82,7 +80,7 @@ class Cutout:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Blacken a part of all images."""
-        centre_y, centre_x = (_integers(images, n, generator) for n in images.shape[2:])
+        centre_y, centre_x = (integers(images, n, generator) for n in images.shape[2:])
         return image_ops.cutout(images, self.side, centre_y, centre_x)
 
     def __str__(self) -> str:
@@ -101,7 +99,7 @@ class Jitter:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Change the colours of some images."""
-        touched = _chance(images, self.p, generator)
+        touched = chance(images, self.p, generator)
         spread = torch.tensor([[self.brightness], [self.contrast], [self.saturation], [self.hue]])
         middle = torch.tensor([[1.0], [1.0], [1.0], [0.0]])
         amount = middle + spread * (2 * torch.rand(4, len(images), generator=generator) - 1)
@@ -114,8 +112,8 @@ class Jitter:
         for turn in order:
             for i, operation in enumerate(_JITTER):
                 chosen = (touched & (turn == i)).nonzero().squeeze(1)
-                rows = _move(chosen, images)
-                part = operation(out.index_select(0, rows), _move(amount[i, chosen], images))
+                rows = move(chosen, images)
+                part = operation(out.index_select(0, rows), move(amount[i, chosen], images))
                 out.index_copy_(0, rows, part)
         return out
 
@@ -140,7 +138,7 @@ class Grey:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Make some images grey."""
-        rows = _rows(_chance(images, self.p, generator), images)
+        rows = places(chance(images, self.p, generator), images)
         if images.shape[1] == 1:
             return images
         grey = image_ops.luma(images.index_select(0, rows))  # (n, 1, H, W)
@@ -159,52 +157,16 @@ class Blur:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Blur some images."""
-        chosen = _chance(images, self.p, generator).nonzero().squeeze(1)
+        chosen = chance(images, self.p, generator).nonzero().squeeze(1)
         low, high = self.sigma
         sigma = low + (high - low) * torch.rand(len(images), generator=generator)
-        rows = _move(chosen, images)
+        rows = move(chosen, images)
         part = images.index_select(0, rows)
-        blurred = image_ops.gaussian_blur3(part, _move(sigma[chosen], images))
+        blurred = image_ops.gaussian_blur3(part, move(sigma[chosen], images))
         return images.index_copy(0, rows, blurred)
 
     def __str__(self) -> str:
         return f"blur 3x3 sigma {self.sigma[0]:g}..{self.sigma[1]:g} p {self.p:g}"
-
-
-@dataclass(frozen=True)
-class FromTorchvision:
-    """Run a random transform of torchvision image by image, each with its own random numbers.
-
-    It draws from the global generators, so each image gets a seed and the global state is put back.
-    The work is done on the CPU, for the same result everywhere: on other devices this step waits.
-    """
-
-    name: str
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Change all images, uint8."""
-        seeds = torch.randint(2**62, (len(images),), generator=generator).tolist()
-        out = images.cpu()
-        with torch.random.fork_rng(devices=[]):
-            done = [self._one(image, seed) for image, seed in zip(out, seeds, strict=True)]
-        return torch.stack(done).to(images.device)
-
-    def _one(self, image: Tensor, seed: int) -> Tensor:
-        """Change one image, shape (C, H, W)."""
-        torch.default_generator.manual_seed(seed)  # of the CPU only, unlike torch.manual_seed
-        return self._transform(image)
-
-    @cached_property
-    def _transform(self) -> Callable[[Tensor], Tensor]:
-        """The transform itself, made at first use because torchvision takes a second to import."""
-        from torchvision.transforms import v2
-
-        if self.name == "autoaugment":
-            return v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)
-        return {"randaugment": v2.RandAugment, "trivialaugment": v2.TrivialAugmentWide}[self.name]()
-
-    def __str__(self) -> str:
-        return _TORCHVISION[self.name]
 
 
 @dataclass(frozen=True)
@@ -288,7 +250,7 @@ def build_augment(policy: str, image_shape: tuple[int, int, int], *, flip: bool)
         torch.Size([8, 3, 32, 32])
     """
     names = [name for name in POLICIES[check_policy(policy)] if flip or name != "flip"]
-    if image_shape[0] not in (1, 3) and (_COLOUR | _TORCHVISION.keys()) & set(names):
+    if image_shape[0] not in (1, 3) and _COLOUR.union(_AUTO) & set(names):
         raise RecipeError(
             f"The augmentation {policy!r} changes colours, but the images have {image_shape[0]} "
             "channels, neither 1 nor 3.",
@@ -302,8 +264,6 @@ def build_augment(policy: str, image_shape: tuple[int, int, int], *, flip: bool)
 def _step(name: str, image_shape: tuple[int, int, int]) -> Step:
     """Return one step with strengths that fit the size of the images."""
     _, height, width = image_shape
-    if name in _TORCHVISION:
-        return FromTorchvision(name)
     steps: dict[str, Step] = {
         "flip": Flip(),
         "crop": Crop((max(1, round(height / 8)), max(1, round(width / 8)))),
@@ -311,27 +271,8 @@ def _step(name: str, image_shape: tuple[int, int, int]) -> Step:
         "jitter": Jitter(),
         "grey": Grey(),
         "blur": Blur(),
+        "autoaugment": AutoAugment(),
+        "randaugment": RandAugment(),
+        "trivialaugment": TrivialAugmentWide(),
     }
     return steps[name]
-
-
-def _chance(images: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    """Draw True with probability `p` for each image, on the host, shape (B,)."""
-    return torch.rand(len(images), generator=generator) < p
-
-
-def _integers(images: Tensor, end: int, generator: torch.Generator) -> Tensor:
-    """Draw an integer in [0, end) for each image, on the device of the images, shape (B,)."""
-    return _move(torch.randint(end, (len(images),), generator=generator), images)
-
-
-def _rows(chosen: Tensor, images: Tensor) -> Tensor:
-    """Return the places where a host tensor is True, on the device of the images."""
-    return _move(chosen.nonzero().squeeze(1), images)
-
-
-def _move(parameters: Tensor, images: Tensor) -> Tensor:
-    """Bring parameters to the device of the images without waiting for it."""
-    if images.is_cuda:
-        parameters = parameters.pin_memory()
-    return parameters.to(images.device, non_blocking=True)

@@ -85,7 +85,7 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
     Returns:
         New tensor in [0, 1], shape (B, C, H, W).
     """
-    return (images * _per_image(factor)).clamp_(0, 1)
+    return (images * per_image(factor)).clamp_(0, 1)
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images
     hue, value, chroma = _hue_value_chroma(images)
-    hue += _per_image(shift * 6)
+    hue += per_image(shift * 6)
     offsets = torch.tensor([5.0, 3.0, 1.0]).to(images.device, non_blocking=True)
     place = (hue + offsets[:, None, None]).remainder_(6)  # (B, 3, H, W)
     # min(k, 4 - k) = 2 - |k - 2|
@@ -178,7 +178,7 @@ def gaussian_blur3(images: Tensor, sigma: Tensor) -> Tensor:
         New tensor, shape (B, C, H, W).
     """
     side = torch.exp(-0.5 / sigma.square())  # weight beside the centre, of which the weight is 1
-    side = _per_image(side / (1 + 2 * side))
+    side = per_image(side / (1 + 2 * side))
     middle = 1 - 2 * side
     padded = F.pad(images, (1, 1, 1, 1), mode="reflect")  # (B, C, H + 2, W + 2)
     across = (padded[..., :-2] + padded[..., 2:]).mul_(side).addcmul_(padded[..., 1:-1], middle)
@@ -206,18 +206,25 @@ def normalize(
     return (images - _per_channel(mean, images)).div_(_per_channel(std, images))
 
 
+def per_image(values: Tensor) -> Tensor:
+    """Return values per image in a shape that broadcasts over images.
+
+    Args:
+        values: Any dtype, shape (B,).
+
+    Returns:
+        A view, shape (B, 1, 1, 1).
+    """
+    return values[:, None, None, None]
+
+
 def _per_channel(values: Sequence[float] | Tensor, images: Tensor) -> Tensor:
     """Return values per channel beside images, shape (C, 1, 1)."""
     tensor = torch.as_tensor(values, dtype=images.dtype)
     return tensor.to(images.device, non_blocking=True)[:, None, None]
 
 
-def _per_image(values: Tensor) -> Tensor:
-    """Return values per image in a shape that broadcasts over images, (B, 1, 1, 1)."""
-    return values[:, None, None, None]
-
-
 def _blend(images: Tensor, grey: Tensor, factor: Tensor) -> Tensor:
     """Return factor * images + (1 - factor) * grey in [0, 1]."""
-    factor = _per_image(factor)
+    factor = per_image(factor)
     return (images * factor).addcmul_(grey, 1 - factor).clamp_(0, 1)
