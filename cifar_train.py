@@ -44,7 +44,9 @@ def train(args: argparse.Namespace, recipe: Recipe, command: str) -> None:
     """Train, or go on, or say that this run is finished."""
     from purenoise.experiment import run_recipe
     from purenoise.ldamfiles import OURS, LdamFiles, choose_name, read_checkpoint, resumable
+    from purenoise.runtime import keep_freed_memory
 
+    keep_freed_memory()
     settings = settings_of(args)
     resume = None
     if args.resume:
@@ -95,8 +97,8 @@ def show_table(summary: dict[str, Any], metrics: dict[str, Any], title: str) -> 
 def evaluate(args: argparse.Namespace, recipe: Recipe) -> None:
     """Evaluate the checkpoint that ``--resume`` names."""
     from purenoise.evaluate import evaluate_split
-    from purenoise.experiment import network
     from purenoise.ldamfiles import read_checkpoint
+    from purenoise.network import network
     from purenoise.prepare import prepare
     from purenoise.runtime import resolve_device, resolve_threads, torch_settings
 

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
-import torch
-from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from purenoise.data.types import MemoryImages, Split
 from purenoise.methodfile import load_method
 from purenoise.methods import Phase, build_phases
-from purenoise.plan import StepPlan, plan_epoch, stream
+from purenoise.plan import StepPlan, plan_epoch
 
 COUNTS = (400, 120, 30, 5)
 LABELS = np.repeat(np.arange(4), COUNTS).astype(np.int64)
@@ -93,61 +86,6 @@ def test_noise_augment_adds_one_row_to_four_with_uniform_labels():
     added = np.bincount(np.concatenate([p.labels[len(p.natural) :] for p in plans]), minlength=4)
     for n in added:
         assert binomtest(int(n), int(added.sum()), 0.25).pvalue > 1e-4
-
-
-def test_plan_of_the_rest_is_the_rest_of_the_plan():
-    """Streaming from the middle of an epoch yields what the whole epoch yields from there."""
-    split = Split(MemoryImages(np.arange(555, dtype=np.uint8).reshape(-1, 1, 1, 1)), LABELS)
-    plans = plan_epoch(phase("open"), 9, 64, 0)
-    whole = list(stream(split, plans))
-    rest = list(stream(split, plan_epoch(phase("open"), 9, 64, 0)[5:]))
-    assert len(rest) == 4
-    for (_, a), (_, b) in zip(whole[5:], rest, strict=True):
-        assert torch.equal(a, b)
-
-
-@dataclass(frozen=True)
-class SlowImages:
-    """Images that are not in memory and take uneven time to read."""
-
-    array: NDArray[np.uint8]
-    readers: set[str]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        return (1, 2, 2)
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def load(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Read after a wait that depends on the batch."""
-        self.readers.add(threading.current_thread().name.partition("_")[0])
-        time.sleep(0.005 * (int(indices[0]) % 3))
-        return self.array[indices]
-
-
-def test_streamed_batches_are_those_in_memory():
-    """Files read ahead in a thread give the same batches in the same order as memory."""
-    array = np.random.default_rng(0).integers(0, 256, (555, 1, 2, 2)).astype(np.uint8)
-    readers: set[str] = set()
-    plans = plan_epoch(phase("open"), 9, 64, 0)
-    memory = stream(Split(MemoryImages(array), LABELS), plans)
-    files = stream(Split(SlowImages(array, readers), LABELS), plans)
-    for (plan, a), (other, b) in zip(memory, files, strict=True):
-        assert plan is other
-        assert torch.equal(a, b)
-    assert "read-ahead" in readers
-
-
-def test_stream_left_early_ends_its_thread():
-    """Leaving the loop in the middle leaves no thread behind."""
-    array = np.zeros((555, 1, 2, 2), np.uint8)
-    batches = stream(Split(SlowImages(array, set()), LABELS), plan_epoch(phase("erm"), 0, 64, 0))
-    next(batches)
-    batches.close()  # type: ignore[attr-defined]
-    assert not [t for t in threading.enumerate() if t.name.startswith("read-ahead")]
 
 
 def test_single_natural_image_is_joined():

@@ -18,11 +18,14 @@ FLOORS: dict[int, list[str]] = {
         "noise", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass", "conversion",
         "inloop", "longtail", "samplers", "losses", "metrics", "schedules", "names",
     ],
-    2: ["augment", "image_ops", "data", "data.*", "models", "models.*"],
+    2: [
+        "augment", "auto_ops", "auto_policies", "draws", "image_ops", "data", "data.*", "models",
+        "models.*",
+    ],
     3: [
         "yamlfile", "faults", "overrides", "methodfile", "datasection", "recipe", "methods",
-        "runtime", "prepare", "plan", "training", "train", "evaluate", "checkpoint", "runlog",
-        "experiment", "predict", "compare",
+        "runtime", "speed", "step", "feed", "network", "prepare", "plan", "training", "train",
+        "evaluate", "checkpoint", "runlog", "experiment", "predict", "compare",
     ],
     4: ["report", "export", "cli", "__main__", "progress", "inspection", "doctor", "tables",
         "ldamfiles", "ldamflags"],
@@ -30,7 +33,7 @@ FLOORS: dict[int, list[str]] = {
 }  # fmt: skip
 MAX_LINES = 350
 # Files that seed the global generator, inside fork_rng or giving its state back.
-SEEDERS = {"models/__init__.py", "augment.py", "training.py"}
+SEEDERS = {"models/__init__.py", "training.py"}
 GLOBAL_RANDOM = {
     "np.random.seed", "np.random.rand", "np.random.randn", "np.random.randint", "np.random.random",
     "np.random.choice", "np.random.shuffle", "np.random.permutation", "np.random.normal",

@@ -14,8 +14,8 @@ from purenoise.augment import Augment, build_augment, normalize
 from purenoise.checkpoint import load_state
 from purenoise.conversion import convert, dar_layers
 from purenoise.errors import TrainingError
-from purenoise.experiment import network
 from purenoise.methods import Phase, build_phases, phase_at
+from purenoise.network import network
 from purenoise.noise import noise_images
 from purenoise.plan import plan_epoch
 from purenoise.prepare import Prepared, prepare

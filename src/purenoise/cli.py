@@ -84,7 +84,9 @@ def _train(recipe: Any, base: Any, folder: Path | None, command: str) -> None:
     with _console().status("loading", spinner="line"):
         from purenoise.experiment import run_recipe
         from purenoise.progress import Display
+        from purenoise.runtime import keep_freed_memory
         from purenoise.tables import print_run
+    keep_freed_memory()
     display = Display(_console(), recipe.train.epochs)
     try:
         run = run_recipe(recipe, base, listeners=[display], folder=folder, command=command)
@@ -102,7 +104,7 @@ def evaluate(
 ) -> None:
     """Evaluate a finished run on its validation and test images."""
     from purenoise.evaluate import evaluate_split
-    from purenoise.experiment import load_run
+    from purenoise.network import load_run
     from purenoise.prepare import check_unchanged, prepare
     from purenoise.tables import result_table
 

@@ -125,3 +125,17 @@ class Data(Part):
         Discriminator(lambda v: "numbers" if isinstance(v, Mapping | Normalize) else "word"),
     ] = "auto"
     memory_mib: int = Field(default=1024, ge=0)
+    cache: str = Field(
+        default="auto",
+        min_length=1,
+        description="where decoded images are kept: auto, off, or a folder",
+    )
+    cache_mib: int = Field(default=20480, ge=0, description="that all of them may take together")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cache_off(cls, values: Any) -> Any:
+        """Accept ``cache: off``, which YAML reads as false."""
+        if isinstance(values, Mapping) and values.get("cache") is False:
+            return {**values, "cache": "off"}
+        return values

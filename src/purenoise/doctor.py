@@ -34,7 +34,7 @@ def examine(root: str = "data", out: str = "runs") -> list[Check]:
         root: Where data sets are looked for.
         out: Where runs would be written.
     """
-    return [*_versions(), *_devices(), *_data_sets(Path(root)), *_disk(Path(out))]
+    return [*_versions(), *_devices(), *_data_sets(Path(root)), *_disk(Path(out)), _cache()]
 
 
 def _versions() -> list[Check]:
@@ -129,3 +129,17 @@ def _disk(out: Path) -> list[Check]:
     except OSError as error:
         checks.append(Check("write access", False, f"{there}: {error.strerror}"))
     return checks
+
+
+def _cache() -> Check:
+    """Where decoded images are kept, and what they take."""
+    from purenoise.data.cacheroot import NoCacheError, cache_folders, default_root, megabytes
+
+    try:
+        root = default_root()
+    except NoCacheError as error:
+        return Check("decoded images", None, f"are not kept: {error}")
+    folders = cache_folders(root)
+    count = "1 folder" if len(folders) == 1 else f"{len(folders)} folders"
+    taken = megabytes(sum(folder.size for folder in folders))
+    return Check("decoded images", None, f"{count}, {taken}, in {root}")

@@ -14,11 +14,12 @@ from purenoise.data.types import Images, Split
 from purenoise.metrics import evaluate_logits
 from purenoise.prepare import Prepared
 
-BATCH = 500
+BATCH = 500  # on a CPU
+GPU_VALUES = 4096 * 3 * 32 * 32  # in a batch on a GPU, which idles on small ones
 
 
 def predict_logits(
-    model: nn.Module, images: Images, mean: Any, std: Any, batch_size: int = BATCH
+    model: nn.Module, images: Images, mean: Any, std: Any, batch_size: int | None = None
 ) -> NDArray[np.float32]:
     """Return the logits of all images, shape (N, C), by ordinary evaluation.
 
@@ -27,17 +28,30 @@ def predict_logits(
         images: uint8 images.
         mean: Constants of normalisation, per channel.
         std: Likewise.
-        batch_size: Images at a time; does not change the result beyond rounding.
+        batch_size: Images at a time, which does not change the result beyond rounding; None: what
+            suits the device. Halved as often as the device has too little memory.
     """
     first = next(model.parameters())
+    if batch_size is None:
+        on_gpu = first.device.type == "cuda"
+        batch_size = max(64, GPU_VALUES // int(np.prod(images.shape))) if on_gpu else BATCH
     was_training = model.training
     model.eval()
     parts: list[Tensor] = []
+    start = 0
     with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
+        while start < len(images):
             rows = np.arange(start, min(start + batch_size, len(images)), dtype=np.int64)
-            batch = torch.from_numpy(images.load(rows)).to(first.device)
-            parts.append(model(normalize((batch / 255).to(first.dtype), mean, std)).cpu())
+            batch = torch.from_numpy(images.load(rows))
+            try:
+                batch = batch.to(first.device)
+                parts.append(model(normalize((batch / 255).to(first.dtype), mean, std)).cpu())
+            except torch.cuda.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                batch_size //= 2
+                continue
+            start += len(rows)
     model.train(was_training)
     return torch.cat(parts).float().numpy()
 

@@ -28,7 +28,7 @@ def unconverted(model: nn.Module, routed: type[nn.Module]) -> list[tuple[str, nn
     Raises:
         ModelError: If the model is, or holds, what cannot be told of a noise pass at all.
     """
-    plain = []
+    plain: list[tuple[str, nn.Module]] = []
     for name, m in model.named_modules():
         if isinstance(m, nn.parallel.DistributedDataParallel):
             raise ModelError(

@@ -16,15 +16,14 @@ import torch
 from torch import nn
 
 from purenoise.augment import build_augment
-from purenoise.checkpoint import load_state, load_weights, save_state, save_weights, write_whole
+from purenoise.checkpoint import load_state, save_state, save_weights, write_whole
 from purenoise.conversion import convert, dar_layers
 from purenoise.errors import PureNoiseError, RunError, TrainingError
 from purenoise.evaluate import evaluate_split
 from purenoise.methods import build_phases
-from purenoise.models import build_model
+from purenoise.network import lay_out, network
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import (
-    Prepared,
     absolute_root,
     check_folder_unchanged,
     check_unchanged,
@@ -39,6 +38,7 @@ from purenoise.runtime import (
     stop_on_signal,
     torch_settings,
 )
+from purenoise.speed import resolve_speed
 from purenoise.training import Fit, Interrupted, Listener, State
 
 EpochHook = Callable[[State, dict[str, Any]], None]
@@ -148,25 +148,6 @@ def run_path(recipe: Recipe, base: Recipe) -> Path:
     return Path(recipe.out) / folder_name(recipe, base) / method / f"seed-{recipe.seed}"
 
 
-def network(recipe: Recipe, data: Prepared) -> nn.Module:
-    """Build the network of a recipe with its first weights, in the recipe's precision, plain."""
-    shape, pretrained = data.dataset.image_shape, recipe.model.pretrained
-    return _network(recipe, data.dataset.n_classes, shape[0], pretrained=pretrained)
-
-
-def _network(recipe: Recipe, n_classes: int, channels: int, *, pretrained: bool) -> nn.Module:
-    model = build_model(
-        recipe.model.name,
-        n_classes,
-        in_channels=channels,
-        dropout=recipe.model.dropout,
-        cosine=recipe.resolved_method().loss.name == "ldam",
-        pretrained=pretrained,
-        generator_seed=recipe.seed,
-    )
-    return model.to(getattr(torch, recipe.precision))
-
-
 class _Experiment:
     """The parts of one run, put together."""
 
@@ -182,12 +163,14 @@ class _Experiment:
         self.recipe, self.files, self.device = recipe, files, device
         self.command = command or f"purenoise train {shlex.quote(str(files.path))}"
         self.started = time.perf_counter()
+        self.switches = resolve_speed(recipe.speed, device, recipe.precision)
         self.environment = environment(device, threads)
         self.identity = {
             "recipe": recipe.digest(),
             "device": device.type,
             "threads": threads,
             "torch": str(torch.__version__),  # a plain str: TorchVersion is no plain value
+            "speed": self.switches.record(),
         }
         self.listeners = list(listeners)
         self.on_epoch: EpochHook = lambda *_: None
@@ -204,6 +187,8 @@ class _Experiment:
             epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta, seed=recipe.seed,
         )  # fmt: skip
         model = network(recipe, data).to(self.device)
+        if self.switches.channels_last:
+            lay_out(model)
         notes = list(data.dataset.notes)
         if any(phase.has_noise for phase in phases):
             convert(model, recipe.stop_gradient)
@@ -221,13 +206,15 @@ class _Experiment:
         try:
             with stop_on_signal() as should_stop:
                 fit = Fit(
-                    recipe, data, model, phases, augment,
+                    recipe, data, model, phases, augment, self.switches,
                     listener=lambda name, event: self._tell(log, name, event),
                     save=lambda kept: save_state(self.files.state, kept, self.identity),
                     on_epoch=lambda kept: self.on_epoch(kept, self.identity),
                     should_stop=should_stop,
                 )  # fmt: skip
                 self._tell(log, "start", {**self._start(augment.describe(), notes, state)})
+                for text in self.switches.warnings:
+                    self._tell(log, "warning", {"text": text})
                 history = self._fit(fit, state)
             summary = self._finish(model, history, augment.describe(), notes)
             self._tell(log, "end", {"test": summary["test"], "seconds": summary["seconds"]})
@@ -250,10 +237,17 @@ class _Experiment:
                 f"A batch has one natural image, too few for batch norm: {error}.",
                 "Choose train.batch_size so that no batch is left with a single image.",
             ) from error
-        except torch.cuda.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
             raise TrainingError(
-                f"The device has too little memory for batches of {self.recipe.train.batch_size}.",
-                "Lower train.batch_size, or take a smaller model or image size.",
+                f"{self.device} has too little memory for batches of "
+                f"{self.recipe.train.batch_size} images of "
+                f"{' x '.join(map(str, self.data.dataset.image_shape))}, beside "
+                f"{len(self.data.dataset.train) if fit.feed.resident else 0:,} images that lie "
+                "there.",
+                "Lower train.batch_size or data.image_size, take a smaller model, or set "
+                "speed.resident=false.",
             ) from error
 
     def _state(self) -> State:
@@ -268,7 +262,7 @@ class _Experiment:
         state, identity, warnings = found
         for warning in warnings:
             self._tell(None, "warning", {"text": f"{warning}; the one before is used."})
-        for key in ("recipe", "device", "threads", "torch"):
+        for key in ("recipe", "device", "threads", "torch", "speed"):
             if identity.get(key) != self.identity[key]:
                 raise RunError(
                     f"{self.files.path} was begun with {key} {identity.get(key)} and would go on "
@@ -285,7 +279,7 @@ class _Experiment:
             "seed": self.recipe.seed, "epochs": self.recipe.train.epochs,
             "digest": self.recipe.digest(), "folder": str(self.files.path),
             "command": self.command, "resumed_at": [state.epoch, state.step],
-            "augment": augment, "notes": notes,
+            "augment": augment, "notes": notes, "speed": self.switches.record(),
             **self.data.summary(), "environment": self.environment,
         }  # fmt: skip
 
@@ -298,7 +292,8 @@ class _Experiment:
             "status": "finished", "recipe": self.recipe.name,
             "method": self.recipe.method_name(), "seed": self.recipe.seed,
             "digest": self.recipe.digest(), "command": self.command, "augment": augment,
-            "selection": "last epoch", "notes": notes, **data.summary(),
+            "selection": "last epoch", "notes": notes, "speed": self.switches.record(),
+            **data.summary(),
         }  # fmt: skip
         summary["test"] = None
         if len(split):
@@ -324,24 +319,7 @@ class _Experiment:
             listener(name, event)
 
 
-def load_run(folder: str | Path) -> tuple[Recipe, dict[str, Any], nn.Module]:
-    """Load a finished run for evaluation or prediction.
-
-    Returns:
-        Recipe, summary, and the plain model in evaluation mode on the CPU.
-
-    Raises:
-        RunError: If the run is not finished or its files do not fit.
-    """
-    files = RunFolder.existing(folder)
-    summary = files.summary()
-    if summary is None:
-        raise RunError(
-            f"The run {folder} is not finished.",
-            f"To go on: purenoise train {shlex.quote(str(folder))}",
-        )
-    recipe = load_recipe(str(files.recipe))
-    n_classes, channels = len(summary["class_names"]), summary["image_shape"][0]
-    model = _network(recipe, n_classes, channels, pretrained=False)
-    load_weights(files.weights, model)
-    return recipe, summary, model.eval()
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine, had no memory left; torch on CPUs has no type for that."""
+    typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return typed or "can't allocate memory" in str(error)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from purenoise.longtail import FEW, groups, imbalance
 from purenoise.noise import replacement_probabilities
 from purenoise.recipe import Recipe
+
+if TYPE_CHECKING:
+    from purenoise.data.scan import FolderScan
 
 NOISY_SHARE = 0.05
 
@@ -44,9 +47,10 @@ def inspect_data(recipe: Recipe) -> Inspection:
     Raises:
         DataError: If the data cannot be used at all.
     """
-    from purenoise.prepare import prepare
+    from purenoise.prepare import prepare, scan_data
 
-    data = prepare(recipe.data)
+    scan = scan_data(recipe.data)
+    data = prepare(recipe.data, scan)
     dataset, counts = data.dataset, data.counts
     shape = imbalance(counts)
     noise = replacement_probabilities(counts, recipe.delta)
@@ -76,18 +80,16 @@ def inspect_data(recipe: Recipe) -> Inspection:
     }
     if dataset.subset_sha256:
         facts["subset sha256"] = dataset.subset_sha256
-    if recipe.data.name == "folder":
-        facts |= _files(str(recipe.data.root))
-    found = Inspection(dataset.name, classes, facts, list(dataset.notes))
+    if scan is not None:
+        facts |= _files(scan)
+    faults = [note for note in dataset.notes if scan is None or note not in scan.notes]
+    found = Inspection(dataset.name, classes, facts, faults)
     found.advice = _advice(found, shape.ratio, recipe)
     return found
 
 
-def _files(root: str) -> dict[str, Any]:
-    """Sizes, kinds and duplicates among the files."""
-    from purenoise.data.scan import scan_folder
-
-    scan = scan_folder(root)
+def _files(scan: FolderScan) -> dict[str, Any]:
+    """Sizes, kinds and duplicates among the files, and where the decoded images are kept."""
     sizes = Counter(image.size for image in scan.images)
     common = ", ".join(f"{h} x {w} ({n})" for (h, w), n in sizes.most_common(3))
     return {
@@ -98,7 +100,7 @@ def _files(root: str) -> dict[str, Any]:
         "groups of identical files": len(scan.duplicates),
         "of these with two labels": len(scan.conflicts),
         "of these across splits": len(scan.leaks),
-    }
+    } | ({"decoded images": " ".join(scan.notes)} if scan.notes else {})
 
 
 def _advice(found: Inspection, ratio: float, recipe: Recipe) -> list[str]:

@@ -7,16 +7,12 @@ how many of its rows are noise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from purenoise.data.types import MemoryImages, Split
 from purenoise.methods import Phase
 from purenoise.noise import choose_noise
 from purenoise.runtime import CHOICE, LABELS, generator, stream_seed
@@ -95,21 +91,3 @@ def _join(a: StepPlan, b: StepPlan) -> StepPlan:
     parts = [a.labels[: len(a.natural)], b.labels[: len(b.natural)],
              a.labels[len(a.natural) :], b.labels[len(b.natural) :]]  # fmt: skip
     return StepPlan(np.concatenate([a.natural, b.natural]), np.concatenate(parts))
-
-
-def stream(split: Split, plans: Sequence[StepPlan]) -> Iterator[tuple[StepPlan, Tensor]]:
-    """Yield each plan with its natural images, uint8 of shape (n, C, H, W).
-
-    Images on disk are read one batch ahead in a thread while the step before runs.
-    """
-    if isinstance(split.images, MemoryImages):
-        for plan in plans:
-            yield plan, torch.from_numpy(split.images.load(plan.natural))
-        return
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as reader:
-        ahead: Future[NDArray[np.uint8]] | None = None
-        for i, plan in enumerate(plans):
-            images = ahead.result() if ahead else split.images.load(plan.natural)
-            if i + 1 < len(plans):
-                ahead = reader.submit(split.images.load, plans[i + 1].natural)
-            yield plan, torch.from_numpy(images)

@@ -15,8 +15,8 @@ from purenoise.data.decode import FORMATS, is_image, load_image
 from purenoise.data.types import MemoryImages
 from purenoise.errors import DataError
 from purenoise.evaluate import predict_logits
-from purenoise.experiment import load_run
 from purenoise.metrics import probabilities
+from purenoise.network import load_run
 
 BATCH = 256
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,13 @@ from purenoise.longtail import (
 from purenoise.names import check_data_set, check_subset
 from purenoise.noise import pixel_statistics
 
+if TYPE_CHECKING:
+    from purenoise.data.cacheroot import CacheChoice
+    from purenoise.data.scan import FolderScan
+
 SIDE = 64  # of folder images, unless the recipe says otherwise
-CHUNK = 1000
+CHUNK = 1000  # images, or fewer if they take more than
+CHUNK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,18 @@ class Prepared:
         }  # fmt: skip
 
 
-def prepare(data: Data) -> Prepared:
+def prepare(data: Data, scan: FolderScan | None = None) -> Prepared:
     """Load the images, make the training set long-tailed and measure its pixels.
+
+    Args:
+        data: The data section of a recipe.
+        scan: What `scan_data` returned for it, to save looking twice.
 
     Raises:
         DataError: If the data cannot be used (what and why).
         RecipeError: If the recipe asks for what the data cannot give.
     """
-    dataset = _hold_out(_long_tailed(_load(data), data), data)
+    dataset = _hold_out(_long_tailed(_load(data, scan), data), data)
     if dataset.fingerprint is None:
         dataset = replace(dataset, fingerprint=_fingerprint(dataset))
     channels = dataset.image_shape[0]
@@ -90,11 +99,60 @@ def prepare(data: Data) -> Prepared:
     return Prepared(dataset, dataset.counts(), *constants, mean, std)
 
 
+def scan_data(data: Data, *, insists: bool = True) -> FolderScan | None:
+    """Look at every file of the folder that a recipe names, keeping decoded images as it says.
+
+    Args:
+        data: The data section of a recipe.
+        insists: Whether it is an error if decoded images cannot be kept in a place that the recipe
+            names; otherwise they are not kept.
+
+    Returns:
+        What is there; None if the recipe names no folder.
+
+    Raises:
+        DataError: If the folder cannot be used, or decoded images cannot be kept where the recipe
+            says.
+        RecipeError: If the recipe asks for a folder and names none.
+    """
+    from purenoise.data.scan import scan_folder
+    from purenoise.data.target import Keep, Target
+
+    if data.name != "folder":
+        return None
+    if data.root is None:
+        raise RecipeError("data.name is folder, and data.root is not set.", "Give data=PATH.")
+    target = Target(data.image_size, data.channels, SIDE)
+    choice, notes = _cache_choice(data)
+    if choice is not None and not insists:
+        choice = replace(choice, required=False)
+    scan = scan_folder(data.root, Keep(target, choice, data.memory_mib << 20))
+    return replace(scan, notes=(*notes, *scan.notes))
+
+
+def _cache_choice(data: Data) -> tuple[CacheChoice | None, list[str]]:
+    """Return where decoded images are to be kept (None: nowhere), and a note if they cannot be."""
+    from purenoise.data.cacheroot import MIB, CacheChoice, NoCacheError, default_root
+
+    if data.cache == "off":
+        return None, []
+    if data.cache != "auto":
+        root = Path(os.path.abspath(os.path.expanduser(data.cache)))
+        return CacheChoice(root, data.cache_mib * MIB, required=True), []
+    try:
+        return CacheChoice(default_root(), data.cache_mib * MIB), []
+    except NoCacheError as error:
+        return None, [f"Decoded images are not kept: {error}."]
+
+
 def absolute_root(data: Data) -> Data:
     """Return the data section with the whole path of its folder of images, if there is that folder.
 
-    So a run can be evaluated from anywhere, and ``grey``, ``grey/`` and ``/data/grey`` are one.
+    So a run can be evaluated from anywhere, and ``grey``, ``grey/`` and ``/data/grey`` are one. A
+    folder for decoded images gets its whole path as well.
     """
+    if data.cache not in ("auto", "off"):
+        data = data.model_copy(update={"cache": os.path.abspath(os.path.expanduser(data.cache))})
     path = os.path.expanduser(data.root or "")
     if data.name != "folder" or not path or not Path(path).is_dir():
         return data  # loading refuses a folder that is missing in the user's own words
@@ -130,11 +188,12 @@ def check_folder_unchanged(kept: Mapping[str, Any], data: Data, run: str | Path)
         RunError: If its images have changed.
     """
     if data.name == "folder" and data.root is not None and Path(data.root).is_dir():
-        there = _load_folder(data.model_copy(update={"memory_mib": 0}))
+        data = data.model_copy(update={"memory_mib": 0})
+        there = _load_folder(data, scan_data(data, insists=False))
         check_unchanged(kept, _long_tailed(there, data), data, run)
 
 
-def _load(data: Data) -> Dataset:
+def _load(data: Data, scan: FolderScan | None) -> Dataset:
     """Load the data set by name."""
     if check_data_set(data.name) == "digits":
         from purenoise.data.digits import load_digits
@@ -144,30 +203,25 @@ def _load(data: Data) -> Dataset:
         from purenoise.data.cifar import load_cifar
 
         return load_cifar(data.name, data.root or "data")
-    return _load_folder(data)
+    return _load_folder(data, scan)
 
 
-def _load_folder(data: Data) -> Dataset:
+def _load_folder(data: Data, scan: FolderScan | None = None) -> Dataset:
     from purenoise.data.folder import load_folder
-    from purenoise.data.scan import scan_folder
 
-    if data.root is None:
-        raise RecipeError("data.name is folder, and data.root is not set.", "Give data=PATH.")
-    scan = scan_folder(data.root)
-    size = data.image_size
-    if size is None:
-        sizes = {image.size for image in scan.images}
-        small = len(sizes) == 1 and max(next(iter(sizes))) <= SIDE
-        size = None if small else SIDE
+    scan = scan or scan_data(data)
+    assert scan is not None
+    assert data.root is not None
     return load_folder(
         data.root,
-        image_size=size,
+        image_size=data.image_size,
         channels=data.channels,
         val_fraction=data.val_fraction,
         test_fraction=data.test_fraction,
         split_seed=data.split_seed,
         memory_limit=data.memory_mib << 20,
         scan=scan,
+        usual_side=SIDE,
     )
 
 
@@ -214,5 +268,7 @@ def _fingerprint(dataset: Dataset) -> str:
 
 
 def _chunks(split: Split) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(split), CHUNK):
-        yield split.images.load(np.arange(start, min(start + CHUNK, len(split)), dtype=np.int64))
+    """Yield all images of a split in pieces of bounded size."""
+    step = max(1, min(CHUNK, CHUNK_BYTES // int(np.prod(split.images.shape))))
+    for start in range(0, len(split), step):
+        yield split.images.load(np.arange(start, min(start + step, len(split)), dtype=np.int64))

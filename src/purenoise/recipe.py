@@ -74,6 +74,19 @@ class Train(Part):
     save_seconds: float = Field(default=30.0, ge=0)  # between states; 0: after every step
 
 
+Switch = bool | Literal["auto", "force"]
+
+
+class Speed(Part):
+    """What may be faster on some devices; it changes rounding and nothing else."""
+
+    step: Literal["auto", "two-pass", "masked"] = "auto"  # form of the steps with noise
+    channels_last: Switch = Field(default="auto", description="true, false, auto or force")
+    bf16: Switch = Field(default="auto", description="true, false, auto or force")
+    compile: Switch = Field(default="auto", description="true, false, auto or force")
+    resident: Switch = Field(default="auto", description="true, false, auto or force")
+
+
 class Eval(Part):
     """When the test images are looked at (the last epoch always)."""
 
@@ -95,6 +108,7 @@ class Recipe(Part):
     defer: Share = Field(default=0.8, ge=0, le=1)
     train: Train = Train()
     eval: Eval = Eval()
+    speed: Speed = Speed()
     seed: int = Field(default=0, ge=0, lt=2**32)
     device: str = "auto"
     threads: Side | Literal["auto"] = Field(
@@ -160,7 +174,10 @@ class Recipe(Part):
         Args:
             with_method: False leaves out method and seed, which have folders of their own.
         """
-        idle = {"name": True, "out": True, "device": True, "train": {"save_seconds"}}
+        idle = {
+            "name": True, "out": True, "device": True, "train": {"save_seconds"},
+            "speed": {"resident"}, "data": {"memory_mib", "cache", "cache_mib"},
+        }  # fmt: skip
         content = self.model_dump(mode="json", exclude=idle)  # type: ignore[arg-type]
         content["method"] = self.resolved_method().model_dump(mode="json")
         if self.data.name in ("cifar10", "cifar100"):  # MD5 sums are checked: any place will do

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,23 @@ def torch_settings(threads: int, device: torch.device) -> Iterator[None]:
             torch.backends.cudnn.benchmark = before[1]
 
 
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory that tensors gave back, for the next tensors. Linux, glibc.
+
+    By default glibc returns it to the system after every step and has it again page by page in the
+    next: 50,000 page faults in a ResNet-32 step of 128 images, a sixth of its time. It cannot be
+    undone and holds for the whole process, so a command may call it and a library should not.
+
+    Returns:
+        Whether it was done.
+    """
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    largest_heap_block, give_back_above = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    return bool(mallopt(largest_heap_block, 32 << 20) and mallopt(give_back_above, 2**31 - 1))
+
+
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Turn SIGINT and SIGTERM into a question that the loop asks; a second one stops at once."""
@@ -118,8 +138,6 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
 
 def environment(device: torch.device, threads: int) -> dict[str, Any]:
     """Return what a result should be read with: hardware, versions, threads, commit."""
-    import torchvision
-
     on_gpu = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
@@ -127,9 +145,10 @@ def environment(device: torch.device, threads: int) -> dict[str, Any]:
         "threads": threads,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),  # importing it takes a second
         "numpy": np.__version__,
         "cuda": torch.version.cuda if on_gpu else None,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32 if on_gpu else None,
         "purenoise": purenoise.__version__,
         "commit": _commit(),
         "system": platform.platform(),

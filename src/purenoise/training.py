@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,16 +21,18 @@ from torch import Tensor, nn
 from purenoise.augment import Augment, normalize
 from purenoise.errors import RunError, TrainingError
 from purenoise.evaluate import predict_logits
+from purenoise.feed import Feed
 from purenoise.losses import ClassificationLoss
 from purenoise.methods import Phase, phase_at
 from purenoise.metrics import evaluate_logits
 from purenoise.noise import noise_images
-from purenoise.plan import StepPlan, plan_epoch, stream
+from purenoise.plan import StepPlan, plan_epoch
 from purenoise.prepare import Prepared
 from purenoise.recipe import Recipe, Train
 from purenoise.runtime import AUGMENT, MODEL, PIXELS, generator, stream_seed
 from purenoise.schedules import learning_rate
-from purenoise.twopass import TwoPass
+from purenoise.speed import Switches
+from purenoise.step import Step
 
 Listener = Callable[[str, dict[str, Any]], None]
 Meters = dict[str, float]
@@ -61,7 +64,9 @@ class Fit:
         model: The network, converted if a phase has noise, on its device.
         phases: Of the method.
         augment: Of the training images.
-        listener: Called with the name of an event and its content: ``phase``, ``step``, ``epoch``.
+        switches: What makes steps fast; the default is the plain two-pass step.
+        listener: Called with the name of an event and its content: ``phase``, ``step``, ``epoch``,
+            ``warning``.
         save: Called with a state that can be resumed, whenever one should be kept.
         on_epoch: Called with the state after every epoch.
         should_stop: Asked after every step; True saves the state and raises :class:`Interrupted`.
@@ -74,6 +79,7 @@ class Fit:
         model: nn.Module,
         phases: list[Phase],
         augment: Augment,
+        switches: Switches | None = None,
         *,
         listener: Listener = lambda *_: None,
         save: Callable[[State], None] = lambda _: None,
@@ -84,9 +90,16 @@ class Fit:
         self.augment, self.listener, self.save = augment, listener, save
         self.on_epoch = on_epoch
         self.should_stop, self.save_every = should_stop, recipe.train.save_seconds
-        self.two_pass = TwoPass(model)
         first = next(model.parameters())
         self.device, self.dtype = first.device, first.dtype
+        rows, noisy = recipe.train.batch_size, any(phase.has_noise for phase in phases)
+        self.step = Step(model, rows, switches or Switches(), noisy)
+        self.feed = Feed(data.dataset.train, self.device, recipe.speed.resident)
+        # Constants lie on the device from the start: a step copies nothing there but its images.
+        self.mean, self.std = (self._constant(v, self.dtype) for v in (data.mean, data.std))
+        self.noise_mean, self.noise_std = (
+            self._constant(v, torch.float32) for v in (data.noise_mean, data.noise_std)
+        )
         self.optimizer = build_optimizer(model, recipe.train)
         self.history: list[dict[str, Any]] = []
         self._saved_at = time.monotonic()
@@ -112,10 +125,22 @@ class Fit:
                     "Remove the run folder to begin again.",
                 ) from error
         self.history = list(state.history)
+        self._prepare(state.epoch)
         for epoch in range(state.epoch, self.recipe.train.epochs):
             resumed = epoch == state.epoch and state.step > 0
             self._epoch(epoch, state.step if resumed else 0, state.meters if resumed else {})
         return self.history
+
+    def _constant(self, values: tuple[float, ...], dtype: torch.dtype) -> Tensor:
+        return torch.tensor(values, dtype=dtype, device=self.device)
+
+    def _prepare(self, epoch: int) -> None:
+        """Compile what is to be compiled, and say what could not be had."""
+        kinds = {phase.has_noise for phase in self.phases if phase.end > epoch}
+        shape, rows = self.data.dataset.image_shape, self.recipe.train.batch_size
+        for text in (self.feed.warning, self.step.warm_up(shape, rows, kinds)):
+            if text:
+                self.listener("warning", {"text": text})
 
     def _epoch(self, epoch: int, first_step: int, meters: Meters) -> None:
         """Train one epoch from ``first_step`` on, evaluate if it is time to, and tell."""
@@ -131,11 +156,12 @@ class Fit:
         meter = _Meter(self.device, meters)
         started = time.perf_counter()
         self.model.train()
-        for step, (plan, images) in enumerate(stream(self.data.dataset.train, plans[first_step:]),
-                                              start=first_step):  # fmt: skip
-            value, correct, near = self._step(plan, images, loss, epoch, step)
-            meter.add(value, correct, near, len(plan.labels), len(plan.natural))
-            self._after_step(epoch, step, len(plans), lr, meter)
+        batches = self.feed.epoch(plans[first_step:])
+        with closing(batches):
+            for step, (plan, images, labels) in enumerate(batches, start=first_step):
+                value, hits = self._step(plan, images, labels, loss, phase.has_noise, epoch, step)
+                meter.add(value, hits, len(plan.labels), len(plan.natural))
+                self._after_step(epoch, step, len(plans), lr, meter)
         record = {"epoch": epoch, "phase": self.phases.index(phase), "lr": lr, **meter.means()}
         self._refuse_non_finite(record["loss"], epoch, len(plans) - 1, lr)
         record["seconds"] = meter.seconds(started)
@@ -148,35 +174,41 @@ class Fit:
             self._save(epoch + 1, 0, {})
 
     def _step(
-        self, plan: StepPlan, images: Tensor, loss: ClassificationLoss, epoch: int, step: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Take one step; return the loss, and how many natural rows were right in 1 and in 5."""
-        seed, device = self.recipe.seed, self.device
-        data, size = self.data, self.data.dataset.image_shape[1:]
-        torch.manual_seed(stream_seed(seed, MODEL, epoch, step))  # inside a forked generator
-        drawn = self.augment(
-            images.to(device, non_blocking=True),
-            generator(stream_seed(seed, AUGMENT, epoch, step)),
-        )
-        natural = normalize(drawn.to(self.dtype), data.mean, data.std)  # (n, C, H, W)
-        noise = None
-        if plan.n_noise:
-            pixels = generator(stream_seed(seed, PIXELS, epoch, step), device)
-            noise = noise_images(plan.n_noise, size, data.noise_mean, data.noise_std, pixels)
-            noise = normalize(noise.to(self.dtype), data.mean, data.std)  # (m, C, H, W)
-        labels = torch.from_numpy(plan.labels).to(device, non_blocking=True)
+        self,
+        plan: StepPlan,
+        images: Tensor,
+        labels: Tensor,
+        loss: ClassificationLoss,
+        phase_has_noise: bool,
+        epoch: int,
+        step: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Take one step; return the loss, and which natural rows were right, (n, best five)."""
+        torch.manual_seed(stream_seed(self.recipe.seed, MODEL, epoch, step))  # in a forked state
+        natural = self._natural(images, epoch, step)
+        noise = self._noise(plan.n_noise, epoch, step) if plan.n_noise else None
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.two_pass(natural, noise)  # (n + m, classes), natural rows first
+        logits = self.step(natural, noise, phase_has_noise=phase_has_noise)  # (n + m, classes)
         value = loss(logits, labels)
         value.backward()
-        if device.type == "cpu":  # reading it costs nothing here: stop before the weights are hurt
+        if self.device.type == "cpu":  # reading it costs nothing here: stop before weights are hurt
             self._refuse_non_finite(value.item(), epoch, step, self.optimizer.param_groups[0]["lr"])
         self.optimizer.step()
         n = len(plan.natural)
-        guesses, true = logits[:n].detach(), labels[:n]
-        correct = (guesses.argmax(1) == true).sum()
-        first_five = guesses.topk(min(5, guesses.shape[1]), dim=1).indices  # (n, 5)
-        return value.detach(), correct, (first_five == true[:, None]).sum()
+        best = logits[:n].detach().topk(min(5, logits.shape[1]), dim=1).indices  # (n, 5)
+        return value.detach(), best == labels[:n, None]
+
+    def _natural(self, images: Tensor, epoch: int, step: int) -> Tensor:
+        """Augment and normalise natural images, shape (n, C, H, W)."""
+        draws = generator(stream_seed(self.recipe.seed, AUGMENT, epoch, step))
+        return normalize(self.augment(images, draws).to(self.dtype), self.mean, self.std)
+
+    def _noise(self, n: int, epoch: int, step: int) -> Tensor:
+        """Draw and normalise noise images, shape (n, C, H, W)."""
+        draws = generator(stream_seed(self.recipe.seed, PIXELS, epoch, step), self.device)
+        size = self.data.dataset.image_shape[1:]
+        noise = noise_images(n, size, self.noise_mean, self.noise_std, draws)
+        return normalize(noise.to(self.dtype), self.mean, self.std)
 
     def _after_step(self, epoch: int, step: int, n_steps: int, lr: float, meter: _Meter) -> None:
         self.listener("step", {"epoch": epoch, "step": step, "steps": n_steps, "lr": lr,
@@ -235,12 +267,13 @@ class _Meter:
         self._before = sums.get("seconds", 0.0)
         self._started = time.perf_counter()
 
-    def add(self, loss: Tensor, correct: Tensor, near: Tensor, rows: int, natural: int) -> None:
+    def add(self, loss: Tensor, hits: Tensor, rows: int, natural: int) -> None:
+        """Add a step: its loss, and which of its natural rows were right, (n, best five)."""
         self._sums[0] += loss * rows
         self._sums[1] += rows
-        self._sums[2] += correct
+        self._sums[2] += hits[:, 0].sum()
         self._sums[3] += natural
-        self._sums[4] += near
+        self._sums[4] += hits.sum()
 
     def seconds(self, started: float) -> float:
         return self._before + time.perf_counter() - started
@@ -262,13 +295,16 @@ class _Meter:
 
 
 def build_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
-    """Build the optimiser of a recipe; weight decay is on all parameters, as in the field."""
+    """Build the optimiser of a recipe; weight decay is on all parameters, as in the field.
+
+    Where torch has one kernel for the whole update of all parameters, that is taken.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    lr, decay = train.lr, train.weight_decay
-    if train.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=decay)
-    if train.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
-    return torch.optim.SGD(
-        parameters, lr=lr, weight_decay=decay, momentum=train.momentum, nesterov=train.nesterov
-    )
+    options: dict[str, Any] = {"lr": train.lr, "weight_decay": train.weight_decay}
+    kind: Callable[..., torch.optim.Optimizer] = torch.optim.SGD
+    if train.optimizer == "sgd":
+        options |= {"momentum": train.momentum, "nesterov": train.nesterov}
+    else:
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer]
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+    return kind(parameters, fused=fused, **options)

@@ -20,6 +20,7 @@ FILES = {
 }  # fmt: skip
 KEYS = {
     "status", "recipe", "method", "seed", "digest", "command", "augment", "selection", "notes",
+    "speed",
     "data", "class_names", "counts", "image_shape", "fingerprint", "subset_sha256",
     "n_train", "n_val", "n_test",
     "normalize", "noise", "test", "val", "optimistic_best_on_test", "train_seconds", "seconds",
@@ -112,7 +113,7 @@ def test_loading_a_run_leaves_the_global_generator_alone(tmp_path):
     import torch
 
     import purenoise as pn
-    from purenoise.experiment import load_run
+    from purenoise.network import load_run
 
     run = pn.train("digits", method="erm", epochs=1, out=str(tmp_path))
     before = torch.get_rng_state()

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+import platform
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from purenoise.errors import DataError
 
@@ -28,8 +29,12 @@ COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCb
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 ANIMATED = "more than one frame, of which the first is used"
 TRANSPARENT = "transparency, which is put on white"
-ROWS_PER_TASK = 8
 SMALL_FILE = 16 * 1024
+MAX_THREADS = 16  # beyond that, threads only wait for the interpreter lock
+TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
+
+DECODER = 1  # to be raised when the same file would give other pixels, remarks or reasons
+CODECS = ("jpg", "libjpeg_turbo", "jpg_2000", "libtiff", "webp", "avif")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,55 +43,11 @@ R = TypeVar("R")
 class UnusableImageError(Exception):
     """A file that cannot be turned into pixels; its text is the reason."""
 
-
-@dataclass(frozen=True)
-class FileImages:
-    """Images that are decoded from their files each time they are loaded.
-
-    The thread pool lives for one call only: starting one costs about 0.2 ms, and nothing is left
-    that a fork or a pickle could break.
-
-    Args:
-        root: Folder, absolute and without links.
-        paths: POSIX paths of the images relative to ``root``.
-        shape: Channels (1 or 3), height and width to which every image is brought.
-    """
-
-    root: Path
-    paths: tuple[str, ...]
-    shape: tuple[int, int, int]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def load(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Decode the images at ``indices``.
-
-        Args:
-            indices: int64, shape (B,).
-
-        Returns:
-            uint8, shape (B, C, H, W).
-
-        Raises:
-            DataError: A file is missing or broken, or has become a link out of the folder.
-        """
-        images = np.empty((len(indices), *self.shape), np.uint8)  # (B, C, H, W)
-
-        def fill(first: int) -> None:
-            for row in range(first, min(first + ROWS_PER_TASK, len(indices))):
-                images[row] = self._load_one(self.paths[indices[row]])
-
-        sample = [self.root / self.paths[i] for i in indices[:: len(indices) // 9 + 1]]
-        in_threads(fill, range(0, len(indices), ROWS_PER_TASK), sample)
-        return images
-
-    def _load_one(self, path: str) -> NDArray[np.uint8]:
-        """Decode one file of the folder."""
-        try:
-            return load_image(path_inside(self.root, path), self.shape)
-        except UnusableImageError as error:
-            raise DataError(f"{path!r} in '{self.root}' cannot be used: {error}.") from error
+    @property
+    def is_passing(self) -> bool:
+        """Whether another attempt may succeed: memory or the disk failed, and not the file."""
+        cause = self.__cause__
+        return isinstance(cause, MemoryError) or getattr(cause, "errno", None) is not None
 
 
 def load_image(path: str | Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -105,14 +66,30 @@ def load_image(path: str | Path, shape: tuple[int, int, int]) -> NDArray[np.uint
     Raises:
         DataError: The file is missing, broken, or an image that cannot be used.
     """
-    channels, height, width = shape
     try:
         with open(path, "rb") as file:
-            image = decode(file)[0].convert("L" if channels == 1 else "RGB")
+            image = decode(file)[0]
     except OSError as error:
         raise DataError(f"'{path}' cannot be read: {error.strerror}.") from error
     except UnusableImageError as error:
         raise DataError(f"'{path}' cannot be used: {error}.") from error
+    return to_pixels(image, shape)
+
+
+def to_pixels(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Bring what `decode` returned to a given shape, as `load_image` says.
+
+    Args:
+        image: Of mode ``L`` or ``RGB``.
+        shape: Channels (1 or 3), height and width.
+
+    Returns:
+        uint8, shape (C, H, W).
+    """
+    channels, height, width = shape
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     rows = np.asarray(image, np.uint8).reshape(height, width, channels)  # (H, W, C)
@@ -148,6 +125,29 @@ def decode(file: BinaryIO) -> tuple[Image.Image, tuple[str, ...]]:
     except Exception as error:  # decoders raise anything at all on broken bytes
         text = str(error).strip().partition("\n")[0][:100] or type(error).__name__
         raise UnusableImageError(f"a broken image ({text})") from error
+
+
+def read_header(path: Path) -> tuple[tuple[int, int], bool] | None:
+    """Return what the first bytes of a file say: (height, width), upright, and whether it is grey.
+
+    Decoding may tell otherwise. None: the file is no image, or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
+            # Pillow decodes a whole PNG to look for EXIF data behind the pixels.
+            seeks = image.format == "PNG" and not any("exif" in str(key) for key in image.info)
+            turned = not seeks and image.getexif().get(ExifTags.Base.Orientation) in TURNED
+            size = (image.width, image.height) if turned else (image.height, image.width)
+            return size, image.mode in GREY_MODES
+    except Exception:  # as in decode
+        return None
+
+
+def decoder_identity() -> str:
+    """Return a text that changes whenever the same file might be decoded to other pixels."""
+    codecs = [features.version(name) for name in CODECS]
+    limits = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
+    return repr((DECODER, Image.__version__, codecs, _formats(), limits, platform.machine()))
 
 
 def is_image(path: Path) -> bool:
@@ -191,20 +191,57 @@ def in_threads(
 ) -> list[R]:
     """Call ``function`` on every item, in threads, and return the results in the items' order.
 
-    Pillow releases the interpreter lock while it decodes, so threads use all cores; but on files of
-    a few kB they only fight for the lock (measured: 24 x 40 pixels, two cores: 5.9 s in threads,
-    3.0 s without).
+    Pillow releases the interpreter lock while it decodes, so threads use all cores that this
+    process may use; but on files of a few kB they only fight for the lock (measured: 24 x 40
+    pixels, two cores: 5.9 s in threads, 3.0 s without). Threads take one item after the other, so
+    that millions of items cost no more memory than their results. The threads live for one call
+    only: starting them costs about 0.2 ms, and nothing is left that a fork or a pickle could break.
 
     Args:
         function: What to do with one item.
         items: The items.
         sample: Some of the files; if most are small, no threads are used.
+
+    Raises:
+        Exception: What ``function`` raised on the first item on which it failed.
     """
-    todo = list(items)
+    todo = items if isinstance(items, Sequence) else list(items)
     if len(todo) < 2 or _mostly_small(sample):
         return [function(item) for item in todo]
-    with ThreadPoolExecutor(max_workers=max(2, min(16, os.cpu_count() or 2))) as pool:
-        return list(pool.map(function, todo))
+    results: list[Any] = [None] * len(todo)
+    errors: dict[int, BaseException] = {}
+    numbers = iter(range(len(todo)))
+    turn = threading.Lock()
+
+    def work() -> None:
+        while not errors:  # every item before a failed one has been taken, and is finished
+            with turn:
+                i = next(numbers, None)
+            if i is None:
+                return
+            try:
+                results[i] = function(todo[i])
+            except BaseException as error:
+                errors[i] = error
+
+    n_threads = min(len(todo), max(2, min(MAX_THREADS, available_cores())))
+    with ThreadPoolExecutor(n_threads) as pool:
+        try:
+            for future in [pool.submit(work) for _ in range(n_threads)]:
+                future.result()
+        except BaseException as error:  # such as an interruption: the others stop, too
+            errors[len(todo)] = error
+            raise
+    if errors:
+        raise errors[min(errors)]
+    return results
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _mostly_small(sample: Iterable[Path]) -> bool:
@@ -246,7 +283,8 @@ def _to_grey_or_colour(image: Image.Image) -> Image.Image:
     """Return an image as ``L`` or ``RGB``, with transparency put on white."""
     mode = "L" if image.mode in GREY_MODES else "RGB"
     if not image.has_transparency_data:
-        return image.convert(mode)
+        plain = image.mode == mode and image.format == "JPEG"  # one frame, all of it in memory
+        return image if plain else image.convert(mode)
     page = Image.new("RGBA", image.size, "white")
     page.alpha_composite(image.convert("RGBA"))
     return page.convert(mode)

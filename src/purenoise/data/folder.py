@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from purenoise.data.decode import FileImages, load_image
+from purenoise.data.decode import load_image
+from purenoise.data.files import FileImages
+from purenoise.data.pixels import DamagedRowsWarning
 from purenoise.data.scan import FolderScan, ImageFile, scan_folder, some_names
+from purenoise.data.target import Keep, Target
 from purenoise.data.types import Dataset, Images, MemoryImages, Split
 from purenoise.errors import DataError
 
 __all__ = ["FileImages", "load_folder", "load_image", "stratified_draw"]
-
-LARGEST_SIDE = 224
 
 Files = list[ImageFile]
 
@@ -41,6 +42,7 @@ def load_folder(
     on_bad: str = "skip",
     memory_limit: int = 1 << 30,
     scan: FolderScan | None = None,
+    usual_side: int | None = None,
 ) -> Dataset:
     """Load a folder of images, with or without ``train/``, ``val/`` and ``test/``.
 
@@ -51,15 +53,19 @@ def load_folder(
     Args:
         root: The folder; `scan_folder` says what it may look like.
         image_size: Side, or (height, width), in pixels. None: the images' own size if all have one,
-            otherwise a square of the median shorter side, a multiple of 8, at most 224.
+            otherwise a square, as `usual_side` says.
         channels: 1 or 3. None: 1 if all images are grey.
         val_fraction: Part set aside for validation if there is no ``val/``: of all images, or of
             ``train/``. In [0, 1).
         test_fraction: Part of each class set aside for testing if there is no ``test/``. In (0, 1).
         split_seed: Seed of that choice.
         on_bad: ``skip`` files that cannot be used, with a note, or ``error``.
-        memory_limit: Bytes; larger sets are decoded from their files each time.
-        scan: What `scan_folder` returned for ``root``, to save looking twice.
+        memory_limit: Bytes; larger sets are read from the disk each time. While a set that fits is
+            loaded, it may take twice its size.
+        scan: What `scan_folder` returned for ``root``, to save looking twice. If it kept the pixels
+            in the shape that is asked for, they are not decoded again.
+        usual_side: Side of the square; images that all have one size no larger than this keep it.
+            None: the median shorter side, a multiple of 8, at most 224.
 
     Returns:
         The data set; `Dataset.notes` says what was skipped, drawn, resized or looks wrong.
@@ -69,23 +75,38 @@ def load_folder(
             image, or (``on_bad="error"``) a file cannot be used.
     """
     _check_arguments(channels, val_fraction, test_fraction, split_seed, on_bad, memory_limit)
-    scan = scan_folder(root) if scan is None else _checked_scan(scan, root)
+    target = Target(image_size, channels, usual_side)
+    if scan is None:
+        scan = scan_folder(root, Keep(target, memory_limit=memory_limit))
+    else:
+        scan = _checked_scan(scan, root)
     if scan.unusable and on_bad == "error":
         raise DataError(_unusable(scan), "Mend or remove them, or load with on_bad='skip'.")
     _check_classes(scan)
-    size = _image_size(scan.images, image_size)
-    shape = (channels or (1 if all(i.grey for i in scan.images) else 3), *size)
+    shape = target.shape((image.size, image.grey) for image in scan.images)
+    assert shape is not None  # every class has an image
     files, drawn = _split_files(scan, val_fraction, test_fraction, split_seed)
     in_memory = len(scan.images) * int(np.prod(shape)) <= memory_limit
-    splits = {name: _as_split(scan, part, shape, in_memory) for name, part in files.items() if part}
+    number = {image.path: i for i, image in enumerate(scan.images)}
+    splits = {
+        name: _as_split(scan, part, [number[file.path] for file in part], shape, in_memory)
+        for name, part in files.items()
+        if part
+    }
     return Dataset(
         name=scan.root.name,
         class_names=scan.class_names,
         train=splits["train"],
-        test=splits.get("test") or _as_split(scan, [], shape, in_memory),
+        test=splits.get("test") or _as_split(scan, [], [], shape, in_memory),
         val=splits.get("val"),
         fingerprint=_fingerprint(scan.class_names, files),
-        notes=(*_scan_notes(scan), *drawn, *_empty_notes(scan, files), *_size_notes(scan, size)),
+        notes=(
+            *_scan_notes(scan),
+            *drawn,
+            *_empty_notes(scan, files),
+            *_size_notes(scan, shape[1:]),
+            *scan.notes,
+        ),
     )
 
 
@@ -187,24 +208,6 @@ def _unusable(scan: FolderScan, most: int | None = None) -> str:
     return f"{count} cannot be used: {listed}{f' and {more} more' * (more > 0)}."
 
 
-def _image_size(
-    images: Sequence[ImageFile], asked: int | tuple[int, int] | None
-) -> tuple[int, int]:
-    """Return height and width for all images."""
-    if asked is not None:
-        size = (asked, asked) if isinstance(asked, int) else tuple(asked)
-        if len(size) != 2 or any(type(s) is not int or s < 1 for s in size):
-            raise DataError(
-                f"image_size is {asked!r}, not a number of pixels.", "Give 64 or (64, 96)."
-            )
-        return size[0], size[1]
-    if len({image.size for image in images}) == 1:
-        return images[0].size
-    median = float(np.median([min(image.size) for image in images]))
-    side = min(max(int(median / 8 + 0.5) * 8, 8), LARGEST_SIDE)
-    return side, side
-
-
 def _split_files(
     scan: FolderScan, val_fraction: float, test_fraction: float, seed: int
 ) -> tuple[dict[str, Files], list[str]]:
@@ -259,14 +262,24 @@ def _fingerprint(class_names: Sequence[str], files: dict[str, Files]) -> str:
 
 
 def _as_split(
-    scan: FolderScan, files: Files, shape: tuple[int, int, int], in_memory: bool
+    scan: FolderScan,
+    files: Files,
+    numbers: list[int],
+    shape: tuple[int, int, int],
+    in_memory: bool,
 ) -> Split:
-    """Return files as a split, decoded now or later by the same code."""
+    """Return files as a split: in memory or on disk, decoded already or later by the same code."""
     paths = tuple(file.path for file in files)
-    images: Images = FileImages(scan.root, paths, shape)
-    if in_memory:
+    places = np.array(numbers, np.int64)
+    kept = scan.kept if scan.kept is not None and scan.kept.shape == shape else None
+    rows = kept.rows.select(places) if kept is not None and kept.rows is not None else None
+    images: Images = FileImages(scan.root, paths, shape, rows)
+    if in_memory and kept is not None and kept.array is not None and kept.places is not None:
+        images = MemoryImages(kept.array[kept.places[places]])
+    elif in_memory:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata; broken files raise
+            warnings.simplefilter("always", DamagedRowsWarning)
             images = MemoryImages(images.load(np.arange(len(paths))))
     return Split(images, _labels(files, scan.class_names), paths)
 

@@ -1,0 +1,1 @@
+"""What purenoise claims about speed, measured: ``python -m benchmarks``. Not in the wheel."""

@@ -1,0 +1,66 @@
+"""The network of a recipe: new, or from a finished run."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from purenoise.checkpoint import load_weights
+from purenoise.errors import RunError
+from purenoise.models import build_model
+from purenoise.prepare import Prepared
+from purenoise.recipe import Recipe, load_recipe
+from purenoise.runlog import RunFolder
+
+
+def network(recipe: Recipe, data: Prepared) -> nn.Module:
+    """Build the network of a recipe with its first weights, in the recipe's precision, plain."""
+    shape, pretrained = data.dataset.image_shape, recipe.model.pretrained
+    return _network(recipe, data.dataset.n_classes, shape[0], pretrained=pretrained)
+
+
+def _network(recipe: Recipe, n_classes: int, channels: int, *, pretrained: bool) -> nn.Module:
+    model = build_model(
+        recipe.model.name,
+        n_classes,
+        in_channels=channels,
+        dropout=recipe.model.dropout,
+        cosine=recipe.resolved_method().loss.name == "ldam",
+        pretrained=pretrained,
+        generator_seed=recipe.seed,
+    )
+    return model.to(getattr(torch, recipe.precision))
+
+
+def lay_out(model: nn.Module) -> nn.Module:
+    """Put a model's weights into the channels-last memory format, in place; returns the model."""
+    return model.to(memory_format=torch.channels_last)
+
+
+def load_run(folder: str | Path) -> tuple[Recipe, dict[str, Any], nn.Module]:
+    """Load a finished run for evaluation or prediction.
+
+    Returns:
+        Recipe, summary, and the plain model in evaluation mode on the CPU.
+
+    Raises:
+        RunError: If the run is not finished or its files do not fit.
+    """
+    files = RunFolder.existing(folder)
+    summary = files.summary()
+    if summary is None:
+        raise RunError(
+            f"The run {folder} is not finished.",
+            f"To go on: purenoise train {shlex.quote(str(folder))}",
+        )
+    recipe = load_recipe(str(files.recipe))
+    n_classes, channels = len(summary["class_names"]), summary["image_shape"][0]
+    model = _network(recipe, n_classes, channels, pretrained=False)
+    load_weights(files.weights, model)
+    if summary.get("speed", {}).get("channels_last"):  # so that it computes what the run computed
+        lay_out(model)
+    return recipe, summary, model.eval()
