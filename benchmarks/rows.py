@@ -40,7 +40,8 @@ class Rows:
 
     def __post_init__(self) -> None:
         found = environment(self.device, self.threads)
-        self.where = {key: found[key] for key in COLUMNS if key in found}
+        known = {key: found[key] for key in COLUMNS if key in found}
+        self.where = {key: "" if value is None else value for key, value in known.items()}
         self.where["date"] = datetime.date.today().isoformat()
         self.where["size"] = self.size
 
