@@ -91,8 +91,8 @@ def keep_freed_memory() -> bool:
 
     By default glibc returns it to the system after every step and has it again page by page in the
     next: 10,000 to 50,000 page faults in a ResNet-32 step of 128 images, and up to a sixth of its
-    time. It cannot be undone and holds for the whole process: a command may call it, a library should
-    not.
+    time. It cannot be undone and holds for the whole process: a command may call it, a library
+    should not.
 
     Returns:
         Whether it was done.
