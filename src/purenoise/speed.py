@@ -2,7 +2,8 @@
 
 A recipe asks (``speed``), the device answers. ``auto`` takes what is known to win there, ``true``
 is a wish that falls back with a word, ``force`` is an order that fails with a sentence. None of the
-switches changes more than rounding; the tests hold each against the plain path in float64.
+switches changes more than rounding; the tests hold each against the plain path, in float64 except
+bf16, which rounds to 8 bits.
 
 Not built, because there was no GPU to prove them on: CUDA graphs of whole steps, and several seeds
 side by side on one GPU.
