@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import signal
 import subprocess
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 import purenoise
+from purenoise.data.decode import available_cores
 from purenoise.errors import RecipeError
 
 # Random streams of a step, so that no two uses of a seed meet.
@@ -43,13 +43,6 @@ def resolve_device(name: str) -> torch.device:
     if not there.get(device.type, True):
         raise RecipeError(f"device={name} was asked for, and there is none.", "Use device=auto.")
     return device
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def resolve_threads(threads: int | str) -> int:
