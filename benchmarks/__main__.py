@@ -22,7 +22,7 @@ from benchmarks import (
     switches,
 )
 from benchmarks.rows import Rows
-from purenoise.runtime import resolve_device, resolve_threads, torch_settings
+from purenoise.runtime import keep_freed_memory, resolve_device, resolve_threads, torch_settings
 
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
@@ -83,6 +83,7 @@ def main() -> None:
         return
     deadline = time.monotonic() + 60 * args.minutes
     device, threads = resolve_device(args.device), resolve_threads("auto")
+    keep_freed_memory()  # as the commands do
     rows = Rows(args.out / f"{device.type}.csv", args.size, device, threads)
     with torch_settings(threads, device):
         for name, measure in parts(args.names or list(NAMES), rows, args.data, deadline):

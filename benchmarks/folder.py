@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,8 @@ ROUNDS = {"toy": 1, "small": 3, "full": 3}
 BATCH = 128
 SIDES = (64, 224)
 CLASSES = 10
+STATUS = Path("/proc/self/status")  # Linux
+AHEAD = 6 * BATCH * 3 / 2**20  # MiB per pixel: 4 batches ahead, the one in use, the one being built
 
 
 def make(root: Path, n: int) -> None:
@@ -84,9 +85,11 @@ def measure(rows: Rows, work: Path) -> None:
         for name in ("ours: second epoch", "ours: start and first epoch of a later run"):
             pairs = zip(theirs, found[name], strict=True)
             rows.add("folder", case, f"theirs / {name}", "", [a / b for a, b in pairs])
-        for kind, mib in _memory(root, cache, side).items():
-            rows.add("folder", case, f"streaming: {kind}", "MiB", [mib])
-        shutil.rmtree(cache, ignore_errors=True)
+        for kind in ("streaming", "decoding and streaming") if STATUS.exists() else ():
+            rows.add("folder", case, f"{kind}: memory above imports", "MiB",
+                     [_memory(root, cache, side)])  # fmt: skip
+            shutil.rmtree(cache, ignore_errors=True)
+        rows.add("folder", case, "streaming: bound of the batches", "MiB", [AHEAD * side**2])
 
 
 def _round(root: Path, cache: Path, side: int, threads: int) -> list[tuple[str, float]]:
@@ -139,20 +142,27 @@ def _epoch(data: Prepared) -> None:
         assert pixels.shape[1:] == data.dataset.image_shape
 
 
-def _memory(root: Path, cache: Path, side: int) -> dict[str, float]:
-    """Return the memory of a process that streams from the cache, and its bound."""
+def _memory(root: Path, cache: Path, side: int) -> float:
+    """Return how much memory a process takes that streams an epoch, in MiB."""
     command = [sys.executable, "-m", "benchmarks.folder", str(root), str(cache), str(side)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return float(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _stream_here(root: Path, cache: Path, side: int) -> dict[str, float]:
-    """Stream with nothing held in memory; resident memory above what imports take, in MiB."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _stream_here(root: Path, cache: Path, side: int) -> float:
+    """Stream with nothing held in memory; peak resident memory above what imports take, in MiB."""
+    before = _peak()
     _start(root, cache, side, [], memory=0)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bound = 6 * BATCH * 3 * side * side / 2**20  # 4 ahead, the one in use, the one being built
-    return {"memory above imports": (after - before) / 1024, "bound of the batches": bound}
+    return (_peak() - before) / 1024
+
+
+def _peak() -> int:
+    """Peak resident memory of this program in KiB.
+
+    Not ``getrusage``: that starts from the peak of the process that started this one.
+    """
+    status = STATUS.read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0])
 
 
 if __name__ == "__main__":
