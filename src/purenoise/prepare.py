@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SIDE = 64  # of folder images, unless the recipe says otherwise
 CHUNK = 1000  # images, or fewer if they take more than
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
