@@ -16,7 +16,7 @@ FLOORS: dict[int, list[str]] = {
     0: ["errors"],
     1: [
         "noise", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass", "conversion",
-        "inloop", "longtail", "samplers", "losses", "metrics", "schedules", "names",
+        "inloop", "longtail", "samplers", "losses", "metrics", "schedules", "names", "intervals",
     ],
     2: [
         "augment", "auto_ops", "auto_policies", "draws", "image_ops", "data", "data.*", "models",
@@ -25,10 +25,11 @@ FLOORS: dict[int, list[str]] = {
     3: [
         "yamlfile", "faults", "overrides", "methodfile", "datasection", "recipe", "methods",
         "runtime", "speed", "step", "feed", "network", "prepare", "plan", "training", "train",
-        "evaluate", "checkpoint", "runlog", "experiment", "predict", "compare",
+        "evaluate", "checkpoint", "runlog", "experiment", "predict", "variants", "sharing", "pool",
+        "scheduling", "compare", "comparison", "records",
     ],
     4: ["report", "export", "cli", "__main__", "progress", "inspection", "doctor", "tables",
-        "ldamfiles", "ldamflags"],
+        "ldamfiles", "ldamflags", "worker"],
     5: [""],  # the package itself, which only names what it offers
 }  # fmt: skip
 MAX_LINES = 350

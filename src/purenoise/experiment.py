@@ -24,6 +24,7 @@ from purenoise.methods import build_phases
 from purenoise.network import lay_out, network
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import (
+    Prepared,
     absolute_root,
     check_folder_unchanged,
     check_unchanged,
@@ -38,7 +39,7 @@ from purenoise.runtime import (
     stop_on_signal,
     torch_settings,
 )
-from purenoise.speed import resolve_speed
+from purenoise.speed import Switches, resolve_speed
 from purenoise.training import Fit, Interrupted, Listener, State
 
 EpochHook = Callable[[State, dict[str, Any]], None]
@@ -114,6 +115,8 @@ def run_recipe(
     command: str = "",
     on_epoch: EpochHook = lambda *_: None,
     resume: tuple[State, dict[str, Any]] | None = None,
+    shared: State | None = None,
+    data: Prepared | None = None,
 ) -> Run:
     """Train a recipe in its folder.
 
@@ -125,6 +128,9 @@ def run_recipe(
         command: The line that runs this again, for messages and the summary.
         on_epoch: Called after every epoch with the state and the run's identity.
         resume: Such a state and identity to go on from, unless the folder has a later one.
+        shared: A state of another run to go on from, unless the folder has a later one; whoever
+            gives it answers for its being what this run would have come to.
+        data: The recipe's data, if they are at hand.
     """
     recipe, base = (r.model_copy(update={"data": absolute_root(r.data)}) for r in (recipe, base))
     place = folder or run_path(recipe, base)
@@ -137,8 +143,8 @@ def run_recipe(
     device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
     files.check_writable()
     with torch_settings(threads, device):
-        experiment = _Experiment(recipe, files, device, threads, listeners, command)
-        experiment.on_epoch, experiment.resume = on_epoch, resume
+        experiment = _Experiment(recipe, files, device, threads, listeners, command, data)
+        experiment.on_epoch, experiment.resume, experiment.shared = on_epoch, resume, shared
         return experiment.run()
 
 
@@ -146,6 +152,21 @@ def run_path(recipe: Recipe, base: Recipe) -> Path:
     """Return the folder of a run: ``out/recipe/method/seed-n``."""
     method = recipe.method_name()
     return Path(recipe.out) / folder_name(recipe, base) / method / f"seed-{recipe.seed}"
+
+
+def run_identity(
+    recipe: Recipe, data: Prepared, device: torch.device, threads: int, switches: Switches
+) -> dict[str, Any]:
+    """Return all that the result of a run depends on, as plain values."""
+    return {
+        "recipe": recipe.digest(),
+        "device": device.type,
+        "threads": threads,
+        "torch": str(torch.__version__),  # a plain str: TorchVersion is no plain value
+        "speed": switches.record(),
+        "fingerprint": data.dataset.fingerprint,
+        "subset_sha256": data.dataset.subset_sha256,
+    }
 
 
 class _Experiment:
@@ -159,25 +180,19 @@ class _Experiment:
         threads: int,
         listeners: Sequence[Listener],
         command: str,
+        data: Prepared | None,
     ) -> None:
         self.recipe, self.files, self.device = recipe, files, device
         self.command = command or f"purenoise train {shlex.quote(str(files.path))}"
         self.started = time.perf_counter()
         self.switches = resolve_speed(recipe.speed, device, recipe.precision)
         self.environment = environment(device, threads)
-        self.identity = {
-            "recipe": recipe.digest(),
-            "device": device.type,
-            "threads": threads,
-            "torch": str(torch.__version__),  # a plain str: TorchVersion is no plain value
-            "speed": self.switches.record(),
-        }
         self.listeners = list(listeners)
         self.on_epoch: EpochHook = lambda *_: None
         self.resume: tuple[State, dict[str, Any]] | None = None
-        self.data = prepare(recipe.data)
-        for key in ("fingerprint", "subset_sha256"):
-            self.identity[key] = getattr(self.data.dataset, key)
+        self.shared: State | None = None
+        self.data = data or prepare(recipe.data)
+        self.identity = run_identity(recipe, self.data, device, threads, self.switches)
 
     def run(self) -> Run:
         recipe, data = self.recipe, self.data
@@ -202,7 +217,7 @@ class _Experiment:
         write_whole(self.files.recipe, content)
         begun = [e for e in read_events(self.files.events) if e["event"] == "start"]
         self.command = begun[0].get("command", self.command) if begun else self.command
-        log = RunLog(self.files, state.epoch)
+        log = RunLog(self.files, state.epoch, state.history)
         try:
             with stop_on_signal() as should_stop:
                 fit = Fit(
@@ -257,6 +272,8 @@ class _Experiment:
             given, identity = self.resume
             if found is None or (given.epoch, given.step) > (found[0].epoch, found[0].step):
                 found = given, identity, []
+        if self.shared is not None and (found is None or self.shared.epoch > found[0].epoch):
+            return self.shared
         if found is None:
             return State()
         state, identity, warnings = found

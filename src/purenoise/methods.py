@@ -67,6 +67,16 @@ class Phase:
         )
 
 
+def phase_spans(method: Method, epochs: int, defer: float) -> list[tuple[PhaseSpec, int, int]]:
+    """Return a method's phases with their first epoch and the epoch after their last.
+
+    They cover all epochs in order; a phase that would have no epoch is left out.
+    """
+    starts = [boundary(epochs, defer) if p.start == "defer" else 0 for p in method.phases]
+    spans = zip(method.phases, starts, [*starts[1:], epochs], strict=True)
+    return [(spec, first, end) for spec, first, end in spans if first < end]
+
+
 def build_phases(
     method: Method,
     labels: NDArray[np.int64],
@@ -95,11 +105,8 @@ def build_phases(
         DataError: If a class has no training images.
         RecipeError: If delta is outside [0, 1].
     """
-    starts = [boundary(epochs, defer) if p.start == "defer" else 0 for p in method.phases]
     phases = []
-    for spec, first, end in zip(method.phases, starts, [*starts[1:], epochs], strict=True):
-        if first >= end:
-            continue
+    for spec, first, end in phase_spans(method, epochs, defer):
         kind = SAMPLERS[spec.sampler]
         options = {"epochs": epochs} if kind is ProgressiveSampler else {}
         sampler = kind(labels, seed=seed, n_classes=n_classes, **options)

@@ -174,6 +174,13 @@ class Recipe(Part):
         Args:
             with_method: False leaves out method and seed, which have folders of their own.
         """
+        content = self.content()
+        if not with_method:
+            del content["method"], content["seed"]
+        return _digest(content)
+
+    def content(self) -> dict[str, Any]:
+        """Return all that changes the result, as plain values; the method written out."""
         idle = {
             "name": True, "out": True, "device": True, "train": {"save_seconds"},
             "speed": {"resident"}, "data": {"memory_mib", "cache", "cache_mib"},
@@ -182,9 +189,7 @@ class Recipe(Part):
         content["method"] = self.resolved_method().model_dump(mode="json")
         if self.data.name in ("cifar10", "cifar100"):  # MD5 sums are checked: any place will do
             del content["data"]["root"]
-        if not with_method:
-            del content["method"], content["seed"]
-        return _digest(content)
+        return content
 
     def to_yaml(self) -> str:
         """Return the whole recipe as YAML that loads to the same recipe."""

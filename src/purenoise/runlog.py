@@ -15,7 +15,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -143,16 +143,28 @@ class RunLog:
     Args:
         folder: Where to write.
         next_epoch: Epoch at which the run goes on; lines of that epoch and later are dropped.
+        history: Records of the epochs before. Those that have no line here, because another run
+            trained them, get one that says so.
     """
 
-    def __init__(self, folder: RunFolder, next_epoch: int = 0) -> None:
+    def __init__(
+        self, folder: RunFolder, next_epoch: int = 0, history: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         self.folder = folder
         kept = [
             event
             for event in read_events(folder.events)
             if event.get("epoch", -1) < next_epoch and event["event"] != "end"
         ]
+        logged = {e["epoch"] for e in kept if e["event"] == "epoch"}
+        filled = [
+            {"event": "epoch", "time": round(time.time(), 3), "shared": True, **record}
+            for record in history[:next_epoch]
+            if record["epoch"] not in logged
+        ]
+        kept += filled
         self._history: list[Mapping[str, Any]] = [e for e in kept if e["event"] == "epoch"]
+        self._history.sort(key=lambda e: e["epoch"])
         with writing(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
             text = "".join(json.dumps(event) + "\n" for event in kept)
@@ -161,6 +173,8 @@ class RunLog:
             beside.replace(folder.events)
             self._file = folder.events.open("a", encoding="utf-8")
             self._board = _tensorboard(folder.tensorboard, next_epoch)
+            for record in filled:
+                self._write_board(record)
 
     def __call__(self, name: str, content: Mapping[str, Any]) -> None:
         """Write an event (steps are not kept)."""

@@ -1,0 +1,279 @@
+"""What a set of finished runs says: means over seeds, differences seed by seed, and how sure.
+
+Runs are one comparison only if they were trained and tested on the same images by the same
+protocol; what differs otherwise is named and, unless asked for, refused. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from purenoise.errors import RecipeError, RunError, did_you_mean
+from purenoise.intervals import LEVEL, Estimate, Paired, holm, paired, seeds_needed, t_interval
+from purenoise.records import METRICS, Record, protocol_differences
+
+HEADLINE = "accuracy"
+FEW_SEEDS = 6  # with fewer the sign-flip test cannot reach 0.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant.
+
+    Args:
+        label: Of the variant.
+        records: Its runs, by seed.
+        estimates: Per metric; None where a run has no such number.
+        optimistic: Mean of the best epoch on the test images: no result, shown to warn.
+    """
+
+    label: str
+    records: tuple[Record, ...]
+    estimates: Mapping[str, Estimate | None]
+    optimistic: float | None
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, in order."""
+        return [record.seed for record in self.records]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One variant against the baseline.
+
+    Args:
+        label: Of the variant.
+        baseline: Of the other.
+        seeds: That both ran with.
+        metrics: Variant minus baseline per metric; None where one has no such number.
+        p_holm: Of the headline metric, corrected for all comparisons with the baseline.
+        needed: About how many seeds would settle a difference of this size; None: over 1,000.
+        classes: Variant minus baseline for each class; None for a class without test images.
+        classes_p_holm: Of each class, corrected for all classes.
+    """
+
+    label: str
+    baseline: str
+    seeds: tuple[int, ...]
+    metrics: Mapping[str, Paired | None]
+    p_holm: float | None
+    needed: int | None
+    classes: tuple[Paired | None, ...]
+    classes_p_holm: tuple[float | None, ...]
+
+    @property
+    def headline(self) -> Paired | None:
+        """The difference in accuracy."""
+        return self.metrics[HEADLINE]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A set of runs, understood.
+
+    Args:
+        rows: One per variant.
+        baseline: Label of the variant that the others are compared with.
+        differences: One per other variant that has a seed in common with it.
+        notes: What a reader has to know, one sentence each.
+        left_out: Runs that could not be used, with the reason.
+    """
+
+    rows: tuple[Row, ...]
+    baseline: str
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def records(self) -> list[Record]:
+        """All runs."""
+        return [record for row in self.rows for record in row.records]
+
+
+def analyse(
+    records: Sequence[Record],
+    baseline: str | None = None,
+    *,
+    mixed: bool = False,
+    left_out: Mapping[str, str] | None = None,
+) -> Comparison:
+    """Compare runs.
+
+    Args:
+        records: At least one.
+        baseline: Label of a variant; None: ``drs`` if it is among them, else the first.
+        mixed: Whether runs by different protocols, or on different images, are compared all the
+            same; what differs is then noted.
+        left_out: Runs that could not be used, with the reason.
+
+    Raises:
+        RunError: If there are no runs, a variant has a seed twice, or protocols differ.
+        RecipeError: If the baseline is not among the variants.
+    """
+    if not records:
+        raise RunError("There are no finished runs to compare.", _first(left_out))
+    labels = list(dict.fromkeys(record.label for record in records))
+    if baseline is not None and baseline not in labels:
+        raise RecipeError(
+            f"The baseline {baseline!r} is not among the methods.", did_you_mean(baseline, labels)
+        )
+    differing = protocol_differences(records)
+    if differing and not mixed:
+        raise RunError(
+            "These runs are no comparison, because they differ in more than their method:\n"
+            + "\n".join(f"  - {text}" for text in differing),
+            "Leave some out, or add mixed=true to set them side by side all the same.",
+        )
+    base = baseline or ("drs" if "drs" in labels else labels[0])
+    rows = tuple(_row(label, [r for r in records if r.label == label]) for label in labels)
+    others = [row for row in rows if row.label != base]
+    reference = next(row for row in rows if row.label == base)
+    differences = _with_holm([d for row in others if (d := _difference(row, reference))])
+    notes = [f"Not by one protocol: {text}." for text in differing]
+    notes += _notes(rows, differences)
+    return Comparison(rows, base, tuple(differences), tuple(notes), dict(left_out or {}))
+
+
+def _first(left_out: Mapping[str, str] | None) -> str:
+    return "".join(f"{path}: {why}. " for path, why in list((left_out or {}).items())[:3]).strip()
+
+
+def _row(label: str, records: Sequence[Record]) -> Row:
+    ordered = sorted(records, key=lambda r: r.seed)
+    for one, other in pairwise(ordered):
+        if one.seed == other.seed:
+            raise RunError(
+                f"{label} has seed {one.seed} twice: {one.folder} and {other.folder}.",
+                "Leave one of them out.",
+            )
+    estimates = {metric: _estimate(ordered, metric) for metric in METRICS}
+    best = [r.summary.get("optimistic_best_on_test", {}).get("accuracy") for r in ordered]
+    known = [float(b) for b in best if b is not None]
+    return Row(label, tuple(ordered), estimates, sum(known) / len(known) if known else None)
+
+
+def _estimate(records: Sequence[Record], metric: str) -> Estimate | None:
+    values = [record.value(metric) for record in records]
+    known = [v for v in values if v is not None]
+    return t_interval(known) if len(known) == len(values) else None
+
+
+def _difference(row: Row, base: Row) -> Difference | None:
+    """Compare with the baseline over the seeds that both have."""
+    theirs = {record.seed: record for record in base.records}
+    pairs = [(r, theirs[r.seed]) for r in row.records if r.seed in theirs]
+    if not pairs:
+        return None
+    metrics: dict[str, Paired | None] = {}
+    for metric in METRICS:
+        a, b = ([r.value(metric) for r in side] for side in zip(*pairs, strict=True))
+        metrics[metric] = _paired(a, b)
+    a_all, b_all = ([r.summary["test"]["per_class"] for r in side]
+                    for side in zip(*pairs, strict=True))  # fmt: skip
+    classes = tuple(
+        _paired(list(a), list(b))
+        for a, b in zip(zip(*a_all, strict=True), zip(*b_all, strict=True), strict=True)
+    )
+    found = metrics[HEADLINE]
+    needed = None
+    if found is not None and found.estimate.sd is not None:
+        needed = seeds_needed(found.estimate.mean, found.estimate.sd)
+    seeds = tuple(r.seed for r, _ in pairs)
+    return Difference(row.label, base.label, seeds, metrics, None, needed, classes,
+                      _holm([c.p if c else None for c in classes]))  # fmt: skip
+
+
+def _paired(a: Sequence[float | None], b: Sequence[float | None]) -> Paired | None:
+    if any(v is None for v in (*a, *b)):
+        return None
+    return paired([float(v or 0) for v in a], [float(v or 0) for v in b])
+
+
+def _holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
+    """Correct those p values that there are."""
+    there = [i for i, p in enumerate(p_values) if p is not None]
+    corrected = holm([p for p in p_values if p is not None])
+    out: list[float | None] = [None] * len(p_values)
+    for i, p in zip(there, corrected, strict=True):
+        out[i] = float(p)
+    return tuple(out)
+
+
+def _with_holm(differences: Sequence[Difference]) -> list[Difference]:
+    corrected = _holm([d.headline.p if d.headline else None for d in differences])
+    return [replace(d, p_holm=p) for d, p in zip(differences, corrected, strict=True)]
+
+
+def verdict(difference: Difference) -> str:
+    """Say in one sentence what may be concluded from a difference in accuracy."""
+    found = difference.headline
+    name = f"{difference.label} against {difference.baseline}"
+    if found is None:
+        return f"{name}: not measured."
+    e = found.estimate
+    if e.low is None or e.high is None:
+        return f"{name}: {points(e.mean)} points with one seed; nothing can be concluded from it."
+    text = (
+        f"{name}: {points(e.mean)} points, 95 % interval {points(e.low)} to {points(e.high)}, "
+        f"{e.n} seeds"
+    )
+    beyond = e.low > 0 or e.high < 0
+    more = difference.needed
+    needed = (
+        "more than 1,000 seeds would be needed to settle a difference of this size"
+        if more is None
+        else f"about {more} seeds would settle a difference of this size"
+    )
+    if e.n < FEW_SEEDS:
+        least = f"with {e.n} seeds the exact test cannot go below p = {found.least_p:.3g}"
+        if beyond:
+            return f"{text}; the interval leaves out 0, but {least}. {_sentence(needed)}"
+        return f"{text}. Not settled: {least}. {_sentence(needed)}"
+    p = difference.p_holm if difference.p_holm is not None else found.p
+    shown = f"p = {p:.2g} after Holm's correction"
+    if p is not None and p <= 1 - LEVEL:
+        return f"{text}, {shown}: {'better' if e.mean > 0 else 'worse'}."
+    return f"{text}, {shown}. Not settled: {needed}."
+
+
+def points(value: float) -> str:
+    """Return a difference of accuracies in percentage points, with its sign."""
+    return f"{100 * value:+.2f}"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _notes(rows: Sequence[Row], differences: Sequence[Difference]) -> list[str]:
+    """What a reader has to know."""
+    notes = []
+    seeds = {tuple(row.seeds) for row in rows}
+    if len(seeds) > 1:
+        notes.append(
+            "Not all methods ran with the same seeds: differences are over those in common."
+        )
+    small = min(len(row.records) for row in rows)
+    if small < FEW_SEEDS and differences:
+        notes.append(
+            f"With {small} seed{'s' * (small > 1)} an exact sign-flip test cannot reach p = 0.05; "
+            f"that takes {FEW_SEEDS}."
+        )
+    notes.append(
+        "Intervals are Student's t over seeds. They hold for this subset of training images and "
+        "these test images, which every seed shares; another subset or test set may differ more."
+    )
+    machines = {
+        (e.get("cpu"), e.get("device"), e.get("threads"), e.get("torch"))
+        for row in rows for r in row.records if (e := r.summary["environment"])
+    }  # fmt: skip
+    if len(machines) > 1:
+        notes.append(
+            f"The runs were made on {len(machines)} different machines or versions: seeds are "
+            "comparable, single numbers are not bit for bit."
+        )
+    return notes

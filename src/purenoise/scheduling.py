@@ -1,0 +1,149 @@
+"""The order of a comparison's runs: which can begin, which wait for a state that another trains."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from purenoise.pool import Message, Pool, Worker
+from purenoise.recipe import Recipe
+from purenoise.sharing import PhaseStore, longest
+
+TRIES = 3  # of a run whose process dies
+WAIT = 0.2  # seconds between looks at whether to stop
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be trained.
+
+    Args:
+        label: Names it in messages.
+        recipe: What to do.
+        folder: Where.
+        command: The line that trains it alone.
+        shared: Epochs whose state other runs have as well, with the names of the states.
+    """
+
+    label: str
+    recipe: Recipe
+    folder: Path
+    command: str
+    shared: Mapping[int, str]
+
+
+@dataclass
+class Outcome:
+    """What became of the runs that were to be trained.
+
+    Args:
+        trained: Labels of those that were finished.
+        failed: Labels of those that were not, with the reason.
+        stopped: Whether it was asked to stop before all was done.
+        shared_epochs: Epochs that were not trained because another run had trained them.
+        seconds: Wall time.
+    """
+
+    trained: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
+    shared_epochs: int = 0
+    seconds: float = 0.0
+
+
+class Execution:
+    """Gives jobs to workers until none is left.
+
+    Args:
+        jobs: In the order in which they should begin.
+        store: States at the ends of shared phases.
+        at_a_time: How many train at once.
+        listener: Told what happens.
+        stopping: Asked again and again; True: runs keep their state and stop.
+        environments: Of the workers, such as their GPUs.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        store: PhaseStore,
+        at_a_time: int,
+        listener: Callable[[str, dict[str, Any]], None],
+        stopping: Callable[[], bool],
+        environments: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        self.pending, self.store, self.at_a_time = list(jobs), store, at_a_time
+        self.listener, self.stopping, self.environments = listener, stopping, environments
+        self.active: list[Job] = []
+        self.tries: Counter[str] = Counter()
+        self.outcome = Outcome()
+
+    def run(self) -> Outcome:
+        """Do all jobs; a job that fails is named in the outcome and keeps none from being done."""
+        started = time.monotonic()
+        with Pool(self.at_a_time, self.environments) as pool:
+            while self.active or (self.pending and not self.outcome.stopped):
+                if self.stopping() and not self.outcome.stopped:
+                    self.outcome.stopped = True
+                    pool.stop()
+                if not self.outcome.stopped:
+                    self._hand_out(pool)
+                told = pool.next_message(WAIT)
+                if told is not None:
+                    self._hear(*told)
+        self.outcome.seconds = time.monotonic() - started
+        return self.outcome
+
+    def _hand_out(self, pool: Pool) -> None:
+        """Give work to idle workers."""
+        while (job := self._next()) is not None and (worker := pool.idle()) is not None:
+            self.pending.remove(job)
+            self.active.append(job)
+            self.tries[job.label] += 1
+            pool.give(worker, job, {
+                "recipe": job.recipe.model_dump(mode="json"), "folder": str(job.folder),
+                "command": job.command, "store": str(self.store.folder), "keys": dict(job.shared),
+            })  # fmt: skip
+
+    def _next(self) -> Job | None:
+        """The first job that need not wait for a state that is being trained now."""
+        coming = {key for job in self.active for key in job.shared.values()}
+        for job in self.pending:
+            there = longest(job.shared, self.store) or 0
+            if not any(e > there and key in coming for e, key in job.shared.items()):
+                return job
+        return None
+
+    def _hear(self, worker: Worker, message: Message) -> None:
+        job: Job | None = worker.task
+        kind = message["kind"]
+        if job is None:
+            return
+        if kind in ("done", "failed", "stopped", "died"):
+            worker.task = None
+            self.active.remove(job)
+        if kind == "died":
+            kind = self._died(job, worker, message)
+        if kind == "done":
+            self.outcome.trained.append(job.label)
+        elif kind == "failed":
+            hint = message.get("hint")
+            self.outcome.failed[job.label] = message["message"] + (f" {hint}" if hint else "")
+        elif kind == "start" and message["shared"]:
+            self.outcome.shared_epochs += message["epoch"]
+        self.listener(kind, {**message, "job": job})
+
+    def _died(self, job: Job, worker: Worker, message: Message) -> str:
+        """Decide what becomes of the job of a process that is gone."""
+        if worker.asked_to_stop:
+            return "stopped"
+        if self.tries[job.label] < TRIES:
+            self.pending.insert(0, job)
+            message["text"] = f"its process ended ({message['said']}); it goes on in another"
+            return "warning"
+        message["message"] = f"Its process ended {TRIES} times ({message['said']})."
+        return "failed"

@@ -1,0 +1,132 @@
+"""First phases that methods have in common are trained once.
+
+What a network is after its first e epochs depends on the recipe without its method, on the seed, on
+where and with what it is computed, and on the phases *up to e*. A hash over all of that names a
+state; runs with the same name at e can go on from one another's state, bit for bit. So ERM, DRS,
+DRW, OPeN and everything else that begins with plain training share their first phase.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from purenoise.checkpoint import load_state, save_state
+from purenoise.errors import RunError
+from purenoise.methodfile import PhaseSpec
+from purenoise.methods import phase_spans
+from purenoise.recipe import Recipe
+from purenoise.training import State
+
+# What only steps with noise read, and so cannot change a phase without.
+ONLY_WITH_NOISE = ("delta", "stop_gradient")
+
+
+def boundaries(recipe: Recipe) -> list[int]:
+    """Return the epochs after which a run's phases end, the last epoch included."""
+    return [end for _, _, end in _spans(recipe)]
+
+
+def prefix_key(recipe: Recipe, identity: Mapping[str, Any], epoch: int) -> str:
+    """Return the name of a run's state after its first epochs.
+
+    Args:
+        recipe: Of the run.
+        identity: What a resumed run must agree with, without the recipe's own hash.
+        epoch: How many epochs, at least 1.
+
+    Returns:
+        32 hex digits.
+    """
+    content = recipe.content()
+    method = content.pop("method")
+    spans = [(s, a, min(e, epoch)) for s, a, e in _spans(recipe) if a < epoch]
+    phases: list[dict[str, Any]] = []
+    for spec, first, end in spans:
+        phase = {"loss": method["loss"], **spec.model_dump(mode="json"), "first": first, "end": end}
+        del phase["start"]
+        same = phases and {**phases[-1], "end": 0, "first": 0} == {**phase, "end": 0, "first": 0}
+        if same:
+            phases[-1]["end"] = end
+        else:
+            phases.append(phase)
+    del content["defer"]  # it is in the epochs of the phases
+    if all(spec.noise == "none" for spec, _, _ in spans):
+        for key in ONLY_WITH_NOISE:
+            del content[key]
+        noisy_form = identity["speed"]["step"] != "two-pass" and _noisy(recipe)
+        content["form"] = "masked" if noisy_form else "plain"
+    kept = {key: value for key, value in identity.items() if key != "recipe"}
+    text = json.dumps([content, phases, kept], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _spans(recipe: Recipe) -> list[tuple[PhaseSpec, int, int]]:
+    return phase_spans(recipe.resolved_method(), recipe.train.epochs, recipe.defer)
+
+
+def _noisy(recipe: Recipe) -> bool:
+    return any(spec.noise != "none" for spec, _, _ in _spans(recipe))
+
+
+class PhaseStore:
+    """States at the ends of phases, by their names.
+
+    Args:
+        folder: Where they lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, key: str) -> bool:
+        """Whether there is a state of that name."""
+        return (self.folder / key / "state.pt").is_file()
+
+    def save(self, key: str, state: State, identity: Mapping[str, Any]) -> None:
+        """Keep a state, unless it is there already.
+
+        Raises:
+            RunError: If it cannot be written.
+        """
+        if not self.has(key):
+            save_state(self.folder / key, state, identity)
+
+    def load(self, key: str) -> tuple[State, str] | None:
+        """Return a state, or None and why there is none; a damaged one is removed.
+
+        Returns:
+            The state and a warning (empty if there is none to give); None if there is no state.
+        """
+        try:
+            found = load_state(self.folder / key)
+        except RunError:
+            (self.folder / key / "state.pt").unlink(missing_ok=True)
+            return None
+        return None if found is None else (found[0], "; ".join(found[2]))
+
+
+def longest(keys: Mapping[int, str], store: PhaseStore) -> int | None:
+    """Return the latest epoch whose state is in the store, of those that a run could go on from."""
+    there = [epoch for epoch, key in keys.items() if store.has(key)]
+    return max(there, default=None)
+
+
+def shared_epochs(runs: Sequence[Mapping[int, str]]) -> list[dict[int, str]]:
+    """Return, for each run, the epochs whose state another run has as well, with their names.
+
+    Args:
+        runs: Epochs and names of states of each run.
+    """
+    times: dict[str, int] = {}
+    for key in _all(runs):
+        times[key] = times.get(key, 0) + 1
+    return [{e: key for e, key in keys.items() if times[key] > 1} for keys in runs]
+
+
+def _all(runs: Iterable[Mapping[int, str]]) -> Iterable[str]:
+    for keys in runs:
+        yield from keys.values()
