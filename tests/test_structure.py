@@ -26,10 +26,10 @@ FLOORS: dict[int, list[str]] = {
         "yamlfile", "faults", "overrides", "methodfile", "datasection", "recipe", "methods",
         "runtime", "speed", "step", "feed", "network", "prepare", "plan", "training", "train",
         "evaluate", "checkpoint", "runlog", "experiment", "predict", "variants", "sharing", "pool",
-        "scheduling", "compare", "comparison", "records",
+        "scheduling", "planning", "lab", "comparison", "records",
     ],
     4: ["report", "export", "cli", "__main__", "progress", "inspection", "doctor", "tables",
-        "ldamfiles", "ldamflags", "worker"],
+        "ldamfiles", "ldamflags", "worker", "comparing", "comparisontables", "manyprogress"],
     5: [""],  # the package itself, which only names what it offers
 }  # fmt: skip
 MAX_LINES = 350

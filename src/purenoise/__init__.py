@@ -40,6 +40,7 @@ _HOME = {
     "ImbalancedCIFAR10": "data.imbalanced_cifar",
     "ImbalancedCIFAR100": "data.imbalanced_cifar",
     "train": "experiment",
+    "compare": "lab",
     "PureNoiseError": "errors",
 }
 
@@ -72,6 +73,7 @@ __all__ = [  # noqa: RUF022 - in the order of first use
     "ImbalancedCIFAR10",
     "ImbalancedCIFAR100",
     "train",
+    "compare",
     "PureNoiseError",
     "__version__",
 ]
@@ -89,6 +91,7 @@ if TYPE_CHECKING:
     from purenoise.errors import PureNoiseError
     from purenoise.experiment import train
     from purenoise.inloop import NoiseAugment, PureNoise
+    from purenoise.lab import compare
     from purenoise.longtail import imbalanced_counts, long_tail_subset
     from purenoise.losses import CrossEntropyLoss, FocalLoss, LDAMLoss, LogitAdjustedLoss
     from purenoise.metrics import evaluate_logits

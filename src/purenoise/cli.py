@@ -98,6 +98,32 @@ def _train(recipe: Any, base: Any, folder: Path | None, command: str) -> None:
 
 
 @app.command()
+def compare(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE] [methods=A,B,...] [seeds=N] [KEY=VALUE]...",
+            help="methods=erm,drs,open (default), open:delta=0.5, A+B; seeds=5 (default), 0-4 or "
+            "1,4; baseline=METHOD; jobs=N runs at a time; share=false trains every first phase "
+            "anew; then changes of the recipe for all.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Train methods with several seeds and compare: intervals, paired tests, a report.
+
+    Examples: purenoise compare | purenoise compare digits methods=erm,drs,open seeds=10 |
+    purenoise compare data=photos/ methods=erm,open,open+balanced-softmax
+    """
+    name, given = _split(arguments, "compare")
+    command = " ".join(["purenoise compare", *map(shlex.quote, arguments or [])])
+    with _console().status("loading", spinner="line"):
+        from purenoise.comparing import run_comparison
+    if run_comparison(_console(), name, given, command):
+        raise typer.Exit(2)
+
+
+@app.command()
 def evaluate(
     run: RunArgument,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -138,14 +164,15 @@ def predict(
         hint = did_you_mean(output, ("table", "csv", "json"))
         raise RunError(f"--format {output!r} is not known.", hint)
     from purenoise.predict import predict as predict_images
+    from purenoise.tables import predictions_table, print_predictions_csv
 
     predictions = predict_images(run, images, top)
     if output == "json":
         _print_json([p.as_dict() for p in predictions])
     elif output == "csv":
-        _print_csv(predictions, top)
+        print_predictions_csv(predictions, top)
     else:
-        _print_predictions(predictions)
+        _console().print(predictions_table(predictions))
     failed = sum(bool(p.error) for p in predictions)
     if failed:
         _errors().print(f"{failed} of {len(predictions)} images could not be read.")
@@ -256,14 +283,14 @@ def recipes_check(arguments: Arguments = None) -> None:
     typer.echo(f"{recipe.name} is fine: method {recipe.method_name()}, hash {recipe.digest()[:8]}")
 
 
-def _split(arguments: list[str] | None) -> tuple[str | None, list[str]]:
+def _split(arguments: list[str] | None, verb: str = "train") -> tuple[str | None, list[str]]:
     """Split the recipe's name from the changes."""
     words = list(arguments or [])
     names = [w for w in words if "=" not in w]
     if len(names) > 1 or (names and words[0] != names[0]):
         raise RunError(
             f"Cannot tell the recipe among {' '.join(map(repr, names))}.",
-            "Write: purenoise train [RECIPE] key=value key=value, without spaces around =.",
+            f"Write: purenoise {verb} [RECIPE] key=value key=value, without spaces around =.",
         )
     return (names[0] if names else None), [w for w in words if "=" in w]
 
@@ -295,34 +322,3 @@ def _print_json(content: Any) -> None:
     import json
 
     typer.echo(json.dumps(content, indent=1))
-
-
-def _print_csv(predictions: list[Any], top: int) -> None:
-    import csv
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    pairs = [f"{kind}_{i + 1}" for i in range(top) for kind in ("class", "probability")]
-    writer.writerow(["image", *pairs, "error"])
-    for p in predictions:
-        row = [v for pair in zip(p.classes, p.probabilities, strict=True) for v in pair]
-        writer.writerow([p.image, *row, *[""] * (2 * top - len(row)), p.error])
-
-
-def _print_predictions(predictions: list[Any]) -> None:
-    from purenoise.tables import printable
-
-    table = Table(box=None, header_style="bold")
-    for column in ("image", "class"):
-        table.add_column(column, overflow="fold")
-    table.add_column("probability", justify="right")
-    table.add_column("then")
-    for p in predictions:
-        ranked = list(zip(p.classes, p.probabilities, strict=True))
-        first = ranked[0] if ranked else (p.error, None)
-        table.add_row(
-            escape(printable(p.image)),
-            escape(printable(first[0])),
-            "" if first[1] is None else f"{first[1]:.3f}",
-            escape(printable(", ".join(f"{c} {v:.3f}" for c, v in ranked[1:]))),
-        )
-    _console().print(table)

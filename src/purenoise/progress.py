@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from purenoise.tables import printable
+from purenoise.tables import clock, printable
 
 PLAIN_SECONDS = 10.0
 METER_SECONDS = 0.5
@@ -129,18 +129,10 @@ class Display:
         tested = f", test {100 * test['accuracy']:.1f}%" if test else ""
         self._print(
             f"{where}: loss {means['loss']:.4f}, natural accuracy {100 * means['accuracy']:.1f}%"
-            f"{tested}, {_clock(left)} left"
+            f"{tested}, {clock(left)} left"
         )
 
     def _on_end(self, event: dict[str, Any]) -> None:
         self.close()
-        self._print(f"trained in {_clock(event['seconds'])}")
+        self._print(f"trained in {clock(event['seconds'])}")
         self.console.print()
-
-
-def _clock(seconds: float) -> str:
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def clock(seconds: float) -> str:
+    """Return a time as people say it, such as ``3 min 05 s``."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
+
+
 def print_run(console: Console, summary: Mapping[str, Any], folder: str) -> None:
     """Print a finished run: tables, where it lies, what to try next."""
     title = f"{summary['recipe']} · {summary['method']} · seed {summary['seed']}"
@@ -134,3 +145,32 @@ def inspection_tables(found: Any) -> Group:
     said = [Text(f"found: {printable(text)}") for text in found.faults]
     said += [Text(f"advice: {text}") for text in found.advice]
     return Group(Text(printable(found.name), style="bold"), facts, "", classes, "", *said)
+
+
+def print_predictions_csv(predictions: Sequence[Any], top: int) -> None:
+    """Print predictions as CSV."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    pairs = [f"{kind}_{i + 1}" for i in range(top) for kind in ("class", "probability")]
+    writer.writerow(["image", *pairs, "error"])
+    for p in predictions:
+        row = [v for pair in zip(p.classes, p.probabilities, strict=True) for v in pair]
+        writer.writerow([p.image, *row, *[""] * (2 * top - len(row)), p.error])
+
+
+def predictions_table(predictions: Sequence[Any]) -> Table:
+    """Return predictions as a table."""
+    table = Table(box=None, header_style="bold")
+    for column in ("image", "class"):
+        table.add_column(column, overflow="fold")
+    table.add_column("probability", justify="right")
+    table.add_column("then")
+    for p in predictions:
+        ranked = list(zip(p.classes, p.probabilities, strict=True))
+        first = ranked[0] if ranked else (p.error, None)
+        table.add_row(
+            escape(printable(p.image)),
+            escape(printable(first[0])),
+            "" if first[1] is None else f"{first[1]:.3f}",
+            escape(printable(", ".join(f"{c} {v:.3f}" for c, v in ranked[1:]))),
+        )
+    return table

@@ -1,39 +1,25 @@
-"""Every method with every seed, on the same subset and by the same protocol.
-
-A comparison is planned before anything is trained: every recipe is checked, the data are loaded
-once, every network is built once. Then workers (:mod:`purenoise.pool`) train the runs, each in the
-folder that ``purenoise train`` would give it, seed by seed; what is finished is taken up, what was
-begun goes on, and first phases that runs have in common are trained once
-(:mod:`purenoise.sharing`).
-"""
+"""What a comparison will do: every run with its recipe and its folder, checked beforehand."""
 
 from __future__ import annotations
 
+import hashlib
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from purenoise.conversion import convert
-from purenoise.errors import PureNoiseError, RecipeError, RunError, did_you_mean
-from purenoise.experiment import plain_recipe, run_identity, run_path
-from purenoise.methods import build_phases
-from purenoise.network import network
-from purenoise.prepare import Prepared, absolute_root, check_folder_unchanged, prepare
+from purenoise.errors import RecipeError, did_you_mean
+from purenoise.experiment import plain_recipe, run_path
+from purenoise.prepare import absolute_root, check_folder_unchanged
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.runlog import RunFolder
-from purenoise.runtime import available_cores, resolve_device, resolve_threads, torch_settings
-from purenoise.scheduling import Execution, Job, Outcome
-from purenoise.sharing import PhaseStore, boundaries, prefix_key, shared_epochs
-from purenoise.speed import resolve_speed
+from purenoise.runtime import available_cores, resolve_device, resolve_threads
+from purenoise.sharing import PhaseStore
 from purenoise.variants import Variant, parse_seeds, parse_variants
 
-OWN_KEYS = ("methods", "seeds", "baseline", "jobs", "share")
 FAIR_BASELINE = "drs"
-Listener = Callable[[str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -56,6 +42,11 @@ class PlannedRun:
     finished: bool
     command: str
 
+    @property
+    def label(self) -> str:
+        """Variant and seed."""
+        return f"{self.variant.label} seed {self.seed}"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -70,6 +61,7 @@ class Plan:
         share: Whether first phases in common are trained once.
         command: The line that does all this again.
         store: Where states at the ends of shared phases are kept.
+        folder: For the report.
     """
 
     runs: tuple[PlannedRun, ...]
@@ -80,6 +72,7 @@ class Plan:
     share: bool
     command: str
     store: PhaseStore
+    folder: Path
 
 
 def plan_comparison(
@@ -116,10 +109,13 @@ def plan_comparison(
             f"The baseline {baseline!r} is not among the methods.", did_you_mean(baseline, labels)
         )
     chosen = baseline or (FAIR_BASELINE if FAIR_BASELINE in labels else labels[0])
-    first = runs[0].recipe
+    first = runs[0]
+    out = Path(first.recipe.out)
+    what = hashlib.sha256(repr((labels, numbers, chosen, [r.folder for r in runs])).encode())
     return Plan(
-        tuple(runs), tuple(variants), tuple(numbers), chosen, resolve_jobs(jobs, first), share,
-        command, PhaseStore(Path(first.out) / "phases"),
+        tuple(runs), tuple(variants), tuple(numbers), chosen, resolve_jobs(jobs, first.recipe),
+        share, command, PhaseStore(out / "phases"),
+        out / "comparisons" / f"{first.recipe.name}-{what.hexdigest()[:8]}",
     )  # fmt: skip
 
 
@@ -202,86 +198,3 @@ def resolve_jobs(jobs: int | str, recipe: Recipe) -> int:
             else f"At most jobs={cores} with threads=1.",
         )
     return int(jobs)
-
-
-def carry_out(
-    plan: Plan, listener: Listener = lambda *_: None, stopping: Callable[[], bool] = lambda: False
-) -> Outcome:
-    """Train what is not there yet.
-
-    Args:
-        plan: From :func:`plan_comparison`.
-        listener: Told ``plan``, ``start``, ``epoch``, ``shared``, ``done``, ``failed``,
-            ``warning`` and what they are about.
-        stopping: Asked again and again; True: runs keep their state and stop.
-
-    Returns:
-        What became of each run.
-
-    Raises:
-        PureNoiseError: If the data cannot be had, or a method does not fit them.
-    """
-    pending = [run for run in plan.runs if not run.finished]
-    jobs = _jobs(plan, pending) if pending else []
-    listener("plan", {"runs": len(plan.runs), "finished": len(plan.runs) - len(pending),
-                      "jobs": jobs, "at_a_time": plan.jobs})  # fmt: skip
-    on_gpu = bool(pending) and resolve_device(pending[0].recipe.device).type == "cuda"
-    gpus = torch.cuda.device_count() if on_gpu else 0
-    places = [{"CUDA_VISIBLE_DEVICES": str(i)} for i in range(gpus)] if gpus > 1 else []
-    return Execution(jobs, plan.store, plan.jobs, listener, stopping, places).run()
-
-
-def _jobs(plan: Plan, pending: Sequence[PlannedRun]) -> list[Job]:
-    """Check that every run can be had, and name the states that runs share."""
-    prepared: dict[str, Prepared] = {}
-    checked: set[str] = set()
-    keys: list[dict[int, str]] = []
-    epochs = {run.folder: boundaries(run.recipe) for run in pending}
-    everyone = sorted({epoch for ends in epochs.values() for epoch in ends})
-    faults: list[str] = []
-    for run in pending:
-        section = run.recipe.data.model_dump_json()
-        if section not in prepared:
-            prepared.clear()  # one set of images in memory is enough
-            prepared[section] = prepare(run.recipe.data)
-        data = prepared[section]
-        if run.variant.label not in checked:
-            checked.add(run.variant.label)
-            faults += _fits(run, data)
-        keys.append(_keys(run.recipe, data, everyone) if plan.share else {})
-    if faults:
-        raise RunError("The comparison cannot be made.\n" + "\n".join(faults))
-    jobs = []
-    for run, shared in zip(pending, shared_epochs(keys), strict=True):
-        jobs.append(Job(f"{run.variant.label} seed {run.seed}", run.recipe, run.folder, run.command,
-                        shared))  # fmt: skip
-    return jobs
-
-
-def _fits(run: PlannedRun, data: Prepared) -> list[str]:
-    """Build phases and network of a variant, to find now what does not fit."""
-    recipe, train = run.recipe, data.dataset.train
-    try:
-        with torch_settings(1, torch.device("cpu")):
-            phases = build_phases(
-                recipe.resolved_method(), train.labels, data.dataset.n_classes,
-                epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta,
-                seed=recipe.seed,
-            )  # fmt: skip
-            for phase in phases:
-                phase.loss(phase.first)
-            model = network(recipe, data)
-            if any(phase.has_noise for phase in phases):
-                convert(model, recipe.stop_gradient)
-    except PureNoiseError as error:
-        return [f"{run.variant.label}: {error}"]
-    return []
-
-
-def _keys(recipe: Recipe, data: Prepared, epochs: Sequence[int]) -> dict[int, str]:
-    """Name the states of a run that another might share."""
-    device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
-    switches = resolve_speed(recipe.speed, device, recipe.precision)
-    identity = run_identity(recipe, data, device, threads, switches)
-    usable = [e for e in epochs if e <= recipe.train.epochs]
-    return {e: prefix_key(recipe, identity, e) for e in usable}

@@ -1,0 +1,111 @@
+"""``purenoise compare``: from the words of the command to tables on the terminal and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from purenoise import yamlfile
+from purenoise.comparisontables import print_comparison
+from purenoise.errors import RecipeError, RunError, did_you_mean
+from purenoise.lab import carry_out, conclude
+from purenoise.manyprogress import Overview
+from purenoise.planning import Plan, plan_comparison
+from purenoise.runtime import stop_on_signal
+from purenoise.scheduling import Outcome
+from purenoise.tables import printable
+
+OWN = {"methods": "erm,drs,open", "seeds": "5", "baseline": None, "jobs": "auto", "share": "true"}
+
+
+def run_comparison(console: Console, name: str | None, given: Sequence[str], command: str) -> bool:
+    """Plan, train, print and write the report.
+
+    Args:
+        console: Where to print.
+        name: Of the recipe.
+        given: ``key=value`` words: the comparison's own and the recipe's.
+        command: The line that does this again.
+
+    Returns:
+        Whether a run failed.
+
+    Raises:
+        PureNoiseError: If it cannot be made, or was stopped.
+    """
+    own, overrides = own_keys(given)
+    with console.status("planning", spinner="line"):
+        plan = plan_comparison(
+            name, overrides, methods=own["methods"] or "", seeds=own["seeds"] or "",
+            baseline=own["baseline"], jobs=own["jobs"] or "auto", share=_switch(own["share"]),
+            command=command,
+        )  # fmt: skip
+    outcome = _carry_out(console, plan)
+    if outcome.stopped:
+        raise RunError(
+            f"Stopped; {len(outcome.trained)} runs were finished, the others keep their state.",
+            f"To go on: {command}",
+        )
+    for label, reason in outcome.failed.items():
+        console.print(f"failed: {label}: {printable(reason)}", markup=False, soft_wrap=True)
+    comparison = conclude(plan, outcome)
+    print_comparison(console, comparison)
+    _say(console, plan, outcome)
+    return bool(outcome.failed)
+
+
+def own_keys(given: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+    """Split the comparison's own keys from those of the recipe.
+
+    Raises:
+        RecipeError: If one of them is given twice, or is nearly one of them.
+    """
+    own, rest = dict(OWN), []
+    seen: set[str] = set()
+    for word in given:
+        key, _, value = word.partition("=")
+        key = key.strip()
+        if key in OWN:
+            if key in seen:
+                raise RecipeError(f"{key}= is given twice.")
+            seen.add(key)
+            own[key] = value.strip()
+        elif key in ("method", "seed"):
+            raise RecipeError(f"A comparison takes {key}s=, not {key}=.", f"Write {key}s={value}.")
+        elif key.rstrip("s") in ("metho", "methode", "base", "job", "shared"):
+            raise RecipeError(f"Unknown key {key!r}.", did_you_mean(key, OWN))
+        else:
+            rest.append(word)
+    return own, rest
+
+
+def _switch(text: str | None) -> bool:
+    value = yamlfile.parse(text or "true", "the value of share")
+    if not isinstance(value, bool):
+        raise RecipeError(f"share={text} cannot be read.", "Give true or false.")
+    return value
+
+
+def _carry_out(console: Console, plan: Plan) -> Outcome:
+    overview = Overview(console)
+    try:
+        with stop_on_signal() as stopping:
+            return carry_out(plan, overview, stopping)
+    finally:
+        overview.close()
+
+
+def _say(console: Console, plan: Plan, outcome: Outcome) -> None:
+    """Say what was done, and where it lies."""
+
+    def line(name: str, text: Any) -> None:
+        console.print(f"{name:12}{text}", markup=False, soft_wrap=True)
+
+    console.print()
+    if outcome.shared_epochs:
+        line("shared:", f"{outcome.shared_epochs:,} epochs were taken from another run's first "
+             f"phase; states in {plan.store.folder}")  # fmt: skip
+    line("runs:", plan.runs[0].folder.parents[1])
+    line("again:", plan.command)

@@ -1,0 +1,188 @@
+"""Every method with every seed, on the same subset and by the same protocol.
+
+A comparison is planned before anything is trained: every recipe is checked, the data are loaded
+once, every network is built once. Then workers (:mod:`purenoise.pool`) train the runs, each in the
+folder that ``purenoise train`` would give it, seed by seed; what is finished is taken up, what was
+begun goes on, and first phases that runs have in common are trained once
+(:mod:`purenoise.sharing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from purenoise.comparison import Comparison, analyse
+from purenoise.conversion import convert
+from purenoise.errors import PureNoiseError, RunError
+from purenoise.experiment import run_identity
+from purenoise.methods import build_phases
+from purenoise.network import network
+from purenoise.overrides import as_typed, plain
+from purenoise.planning import Plan, PlannedRun, plan_comparison
+from purenoise.prepare import Prepared, prepare
+from purenoise.recipe import Recipe
+from purenoise.records import Record
+from purenoise.runlog import RunFolder
+from purenoise.runtime import (
+    resolve_device,
+    resolve_threads,
+    stop_on_signal,
+    torch_settings,
+)
+from purenoise.scheduling import Execution, Job, Outcome
+from purenoise.sharing import boundaries, prefix_key, shared_epochs
+from purenoise.speed import resolve_speed
+
+Listener = Callable[[str, dict[str, Any]], None]
+
+
+def carry_out(
+    plan: Plan, listener: Listener = lambda *_: None, stopping: Callable[[], bool] = lambda: False
+) -> Outcome:
+    """Train what is not there yet.
+
+    Args:
+        plan: From :func:`plan_comparison`.
+        listener: Told ``plan``, ``start``, ``epoch``, ``shared``, ``done``, ``failed``,
+            ``warning`` and what they are about.
+        stopping: Asked again and again; True: runs keep their state and stop.
+
+    Returns:
+        What became of each run.
+
+    Raises:
+        PureNoiseError: If the data cannot be had, or a method does not fit them.
+    """
+    pending = [run for run in plan.runs if not run.finished]
+    jobs = _jobs(plan, pending) if pending else []
+    listener("plan", {"runs": len(plan.runs), "finished": len(plan.runs) - len(pending),
+                      "jobs": jobs, "at_a_time": plan.jobs, "store": plan.store})  # fmt: skip
+    on_gpu = bool(pending) and resolve_device(pending[0].recipe.device).type == "cuda"
+    gpus = torch.cuda.device_count() if on_gpu else 0
+    places = [{"CUDA_VISIBLE_DEVICES": str(i)} for i in range(gpus)] if gpus > 1 else []
+    return Execution(jobs, plan.store, plan.jobs, listener, stopping, places).run()
+
+
+def _jobs(plan: Plan, pending: Sequence[PlannedRun]) -> list[Job]:
+    """Check that every run can be had, and name the states that runs share."""
+    prepared: dict[str, Prepared] = {}
+    checked: set[str] = set()
+    keys: list[dict[int, str]] = []
+    epochs = {run.folder: boundaries(run.recipe) for run in pending}
+    everyone = sorted({epoch for ends in epochs.values() for epoch in ends})
+    faults: list[str] = []
+    for run in pending:
+        section = run.recipe.data.model_dump_json()
+        if section not in prepared:
+            prepared.clear()  # one set of images in memory is enough
+            prepared[section] = prepare(run.recipe.data)
+        data = prepared[section]
+        if run.variant.label not in checked:
+            checked.add(run.variant.label)
+            faults += _fits(run, data)
+        keys.append(_keys(run.recipe, data, everyone) if plan.share else {})
+    if faults:
+        raise RunError("The comparison cannot be made.\n" + "\n".join(faults))
+    jobs = []
+    for run, shared in zip(pending, shared_epochs(keys), strict=True):
+        jobs.append(Job(run.label, run.recipe, run.folder, run.command, shared))
+    return jobs
+
+
+def _fits(run: PlannedRun, data: Prepared) -> list[str]:
+    """Build phases and network of a variant, to find now what does not fit."""
+    recipe, train = run.recipe, data.dataset.train
+    try:
+        with torch_settings(1, torch.device("cpu")):
+            phases = build_phases(
+                recipe.resolved_method(), train.labels, data.dataset.n_classes,
+                epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta,
+                seed=recipe.seed,
+            )  # fmt: skip
+            for phase in phases:
+                phase.loss(phase.first)
+            model = network(recipe, data)
+            if any(phase.has_noise for phase in phases):
+                convert(model, recipe.stop_gradient)
+    except PureNoiseError as error:
+        return [f"{run.variant.label}: {error}"]
+    return []
+
+
+def conclude(plan: Plan, outcome: Outcome) -> Comparison:
+    """Read the runs that are finished and compare them.
+
+    Raises:
+        RunError: If none is finished.
+    """
+    records, left_out = [], dict(outcome.failed)
+    for run in plan.runs:
+        summary = RunFolder(run.folder).summary()
+        if summary is None:
+            left_out.setdefault(run.label, "it is not finished")
+        elif summary["test"] is None:
+            left_out[run.label] = "it has no test images"
+        else:
+            records.append(Record(run.variant.label, run.seed, run.folder, run.recipe, summary))
+    there = {record.label for record in records}
+    baseline = plan.baseline if plan.baseline in there else None
+    return analyse(records, baseline, mixed=True, left_out=left_out)
+
+
+def compare(
+    recipe: str | Path | None = None,
+    *,
+    methods: str | Sequence[str],
+    seeds: int | str | Iterable[int] = 5,
+    baseline: str | None = None,
+    jobs: int | str = "auto",
+    share: bool = True,
+    **overrides: Any,
+) -> Comparison:
+    """Train every method with every seed, as far as it is not there yet, and compare.
+
+    Args:
+        recipe: Name of a recipe, path of a YAML file, or None: digits, or what fits ``data=``.
+        methods: Such as ``["erm", "drs", "open", "open:stop_gradient=affine"]``.
+        seeds: How many, from 0 on; or which.
+        baseline: One of the methods; None: ``drs`` if it is among them, else the first.
+        jobs: Runs at a time; ``auto``: as many as the cores allow, or one per GPU.
+        share: Whether first phases in common are trained once. The numbers are the same.
+        **overrides: Keys of the recipe, for all runs; see :func:`purenoise.train`.
+
+    Returns:
+        Means, intervals, differences to the baseline, and what may be concluded.
+
+    Raises:
+        PureNoiseError: Any fault of methods, seeds, recipe or data, before training begins; or if
+            no run could be finished. Runs that fail are named in ``left_out``.
+
+    Example:
+        >>> import purenoise as pn
+        >>> found = pn.compare("digits", methods=["erm", "open"], seeds=5)  # doctest: +SKIP
+        >>> found.differences[0].headline.estimate.mean  # doctest: +SKIP
+    """
+    given = {key: plain(value) for key, value in overrides.items()}
+    plan = plan_comparison(
+        str(recipe) if recipe else None,
+        [f"{key}={as_typed(value)}" for key, value in given.items()],
+        methods=methods, seeds=seeds, baseline=baseline, jobs=jobs, share=share,
+    )  # fmt: skip
+    with stop_on_signal() as stopping:
+        outcome = carry_out(plan, stopping=stopping)
+    if outcome.stopped:
+        raise RunError("Stopped; what is finished is kept.", "The same call goes on.")
+    return conclude(plan, outcome)
+
+
+def _keys(recipe: Recipe, data: Prepared, epochs: Sequence[int]) -> dict[int, str]:
+    """Name the states of a run that another might share."""
+    device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
+    switches = resolve_speed(recipe.speed, device, recipe.precision)
+    identity = run_identity(recipe, data, device, threads, switches)
+    usable = [e for e in epochs if e <= recipe.train.epochs]
+    return {e: prefix_key(recipe, identity, e) for e in usable}
