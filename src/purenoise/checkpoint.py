@@ -11,7 +11,6 @@ import json
 import os
 import pickle
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -92,8 +91,9 @@ def load_state(folder: Path) -> tuple[State, dict[str, Any], list[str]] | None:
             if version != VERSION:
                 raise RunError(f"{path} has version {version}; this purenoise reads {VERSION}.")
             return State(**content), identity, damaged
-        except (RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, AttributeError,
-                pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
+        except Exception as error:  # a dozen types, see load_plain
+            if isinstance(error, RunError):
+                raise
             # torch's own words advise to load it unsafely: they are not passed on.
             strange = isinstance(error, pickle.UnpicklingError)
             reason = (

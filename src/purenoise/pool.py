@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -30,12 +31,15 @@ class Worker:
         process: The process.
         said: What it wrote to its error output.
         task: What it is doing, or None.
+        listener: Reads what it tells.
+        asked_to_stop: Whether it was told to keep its state and stop.
     """
 
     number: int
     process: subprocess.Popen[str]
     said: IO[bytes]
     task: Any = None
+    listener: threading.Thread | None = None
     asked_to_stop: bool = False
 
 
@@ -60,14 +64,14 @@ class Pool:
         """End all workers; those at work are ended in the middle of it."""
         for worker in self.workers:
             if worker.process.stdin is not None:
-                worker.process.stdin.close()
+                with suppress(OSError):
+                    worker.process.stdin.close()
         for worker in self.workers:
             try:
                 worker.process.wait(timeout=5)
             except subprocess.TimeoutExpired:
                 worker.process.kill()
-                worker.process.wait()
-            worker.said.close()
+            _clear_away(worker)
 
     def idle(self) -> Worker | None:
         """Return a worker without a task, started if need be, or None if all have one."""
@@ -99,11 +103,11 @@ class Pool:
             worker, message = self._messages.get(timeout=timeout)
         except queue.Empty:
             return None
-        if message["kind"] == "died":
+        if message["kind"] == "died" and worker in self.workers:
             worker.process.wait()
             message["said"] = _last_words(worker)
-            if worker in self.workers:
-                self.workers.remove(worker)
+            self.workers.remove(worker)
+            _clear_away(worker)
         return worker, message
 
     def stop(self) -> None:
@@ -124,18 +128,31 @@ class Pool:
             encoding="utf-8", env={**os.environ, **extra}, start_new_session=True,
         )  # fmt: skip
         worker = Worker(number, process, said)
-        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        worker.listener = threading.Thread(target=self._listen, args=(worker,), daemon=True)
+        worker.listener.start()
         return worker
 
     def _listen(self, worker: Worker) -> None:
         assert worker.process.stdout is not None
-        for line in worker.process.stdout:
-            try:
-                message = json.loads(line)
-            except ValueError:
-                continue  # torn by the death that is told next
-            self._messages.put((worker, message))
+        with worker.process.stdout as lines:
+            for line in lines:
+                try:
+                    message = json.loads(line)
+                except ValueError:
+                    continue  # torn by the death that is told next
+                self._messages.put((worker, message))
         self._messages.put((worker, {"kind": "died"}))
+
+
+def _clear_away(worker: Worker) -> None:
+    """Close what belonged to a process that has ended."""
+    worker.process.wait()
+    if worker.listener is not None:
+        worker.listener.join()
+    if worker.process.stdin is not None:
+        with suppress(OSError):  # a task that it did not live to read
+            worker.process.stdin.close()
+    worker.said.close()
 
 
 def _last_words(worker: Worker) -> str:
