@@ -139,3 +139,11 @@ class Data(Part):
         if isinstance(values, Mapping) and values.get("cache") is False:
             return {**values, "cache": "off"}
         return values
+
+    @field_validator("cache")
+    @classmethod
+    def _no_word(cls, value: str) -> str:
+        """Refuse what is meant as a switch and would become a folder."""
+        if value.lower() in ("yes", "true", "on", "y"):
+            raise ValueError(f"must be auto, off, or a folder such as ./{value}, got {value!r}")
+        return value

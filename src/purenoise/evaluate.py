@@ -13,9 +13,11 @@ from purenoise.augment import normalize
 from purenoise.data.types import Images, Split
 from purenoise.metrics import evaluate_logits
 from purenoise.prepare import Prepared
+from purenoise.runtime import is_out_of_memory
 
-BATCH = 500  # on a CPU
-GPU_VALUES = 4096 * 3 * 32 * 32  # in a batch on a GPU, which idles on small ones
+CPU_VALUES = 500 * 3 * 32 * 32  # in a batch
+GPU_VALUES = 4096 * 3 * 32 * 32  # likewise; a GPU idles on small ones
+LEAST, MOST = 16, 500  # images in a batch on a CPU
 
 
 def predict_logits(
@@ -33,8 +35,9 @@ def predict_logits(
     """
     first = next(model.parameters())
     if batch_size is None:
-        on_gpu = first.device.type == "cuda"
-        batch_size = max(64, GPU_VALUES // int(np.prod(images.shape))) if on_gpu else BATCH
+        values, on_gpu = int(np.prod(images.shape)), first.device.type == "cuda"
+        on_cpu = min(MOST, max(LEAST, CPU_VALUES // values))
+        batch_size = max(64, GPU_VALUES // values) if on_gpu else on_cpu
     was_training = model.training
     model.eval()
     parts: list[Tensor] = []
@@ -46,8 +49,8 @@ def predict_logits(
             try:
                 batch = batch.to(first.device)
                 parts.append(model(normalize((batch / 255).to(first.dtype), mean, std)).cpu())
-            except torch.cuda.OutOfMemoryError:
-                if batch_size == 1:
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if batch_size == 1 or not is_out_of_memory(error):
                     raise
                 batch_size //= 2
                 continue

@@ -22,7 +22,7 @@ from purenoise.data.decode import available_cores
 from purenoise.errors import RecipeError
 
 # Random streams of a step, so that no two uses of a seed meet.
-CHOICE, PIXELS, AUGMENT, MODEL, LABELS = range(5)
+CHOICE, PIXELS, AUGMENT, MODEL, LABELS, MIX, DRAWN, HEAD = range(8)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -83,9 +83,9 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that tensors gave back, for the next tensors. Linux, glibc.
 
     By default glibc returns it to the system after every step and has it again page by page in the
-    next: 10,000 to 50,000 page faults in a ResNet-32 step of 128 images, and up to a sixth of its
-    time. It cannot be undone and holds for the whole process: a command may call it, a library
-    should not.
+    next, which costs a plain ResNet-32 step of 128 images up to a sixth of its time
+    (docs/speed.md). It cannot be undone and holds for the whole process: a command may call it, a
+    library should not.
 
     Returns:
         Whether it was done.
@@ -117,6 +117,12 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine, had no memory left; torch on CPUs has no type for that."""
+    typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return typed or "can't allocate memory" in str(error)
 
 
 def stream_seed(seed: int, stream: int, epoch: int, step: int = 0) -> int:

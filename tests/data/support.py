@@ -101,7 +101,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         yield names
 
 
+def folders_in(place: Path) -> set[Path]:
+    """Return the folders of decoded images; beside them lies a lock."""
+    return {path for path in place.iterdir() if path.name != "lock"}
+
+
 def only_folder(place: Path) -> Path:
     """Return the one folder of decoded images."""
-    (folder,) = place.iterdir()
+    (folder,) = folders_in(place)
     return folder

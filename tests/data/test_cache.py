@@ -22,7 +22,18 @@ from purenoise.data.folder import load_folder
 from purenoise.data.scan import scan_folder
 from purenoise.data.types import MemoryImages
 
-from .support import age, check, load, many_kinds, only_folder, opened, plain, scan, write
+from .support import (
+    age,
+    check,
+    folders_in,
+    load,
+    many_kinds,
+    only_folder,
+    opened,
+    plain,
+    scan,
+    write,
+)
 
 
 @pytest.mark.parametrize("channels", [None, 1, 3])
@@ -182,7 +193,7 @@ def test_shapes_and_folders_do_not_mix(tmp_path: Path, monkeypatch: pytest.Monke
     first, second = plain(tmp_path / "one", 3), plain(tmp_path / "two", 3)
     for root, side in ((first, 8), (first, 9), (second, 8)):
         check(load(root, place, side), root)
-    assert len(list(place.iterdir())) == 3
+    assert len(folders_in(place)) == 3
     with opened(monkeypatch) as names:
         scan(first, place, 10)
     assert len(names) == 6  # decoded, and none opened for its size

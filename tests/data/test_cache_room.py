@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from purenoise.doctor import examine
 from purenoise.errors import DataError
 from purenoise.prepare import absolute_root, prepare, scan_data
 
-from .support import SIDE, check, load, only_folder, opened, plain
+from .support import SIDE, check, folders_in, load, only_folder, opened, plain
 
 Usage = namedtuple("Usage", "total used free")
 ROW = 3 * SIDE * SIDE
@@ -77,7 +79,7 @@ def test_limit_holds_over_all_folders(tmp_path: Path) -> None:
     folders = []
     for when, root in enumerate(roots[:3]):
         load(root, place, 64, limit=limit)
-        (new,) = set(place.iterdir()) - set(folders)
+        (new,) = folders_in(place) - set(folders)
         folders.append(used(new, 1000 + when))
     used(folders[0], 2000)
     data = load(roots[3], place, 64, limit=limit)
@@ -136,6 +138,65 @@ def test_folder_that_is_being_filled_stays(tmp_path: Path) -> None:
         assert (folder / "index.npz").exists()
     assert remove(folder)
     assert not folder.exists()
+
+
+def test_what_another_process_has_announced_counts(tmp_path: Path) -> None:
+    """Two processes are not given the same room: the second sees what the first will write."""
+    place, size = tmp_path / "kept", 8 * ROW
+    first, second = plain(tmp_path / "one"), plain(tmp_path / "two")
+    load(first, place)
+    filling = only_folder(place)
+    cacheroot.announce(filling, 3 * size)
+    with cacheroot.locked(filling):
+        data = load(second, place, limit=3 * size)
+    assert "are not kept" in data.notes[-1]
+    (filling / cacheroot.ANNOUNCED).unlink()
+    assert "are kept" in load(second, place, limit=3 * size).notes[-1]
+
+
+def test_a_limit_that_was_lowered_is_kept_or_said(tmp_path: Path) -> None:
+    """Others' images go when the limit falls; if only the own are left, that is said."""
+    place = tmp_path / "kept"
+    first, second = plain(tmp_path / "one"), plain(tmp_path / "two")
+    load(first, place)
+    old = only_folder(place)
+    load(second, place)
+    data = load(second, place, limit=12 * ROW)
+    assert any("removed to make room" in note for note in data.notes)
+    assert not old.exists()
+    data = load(second, place, limit=ROW)
+    assert any("more than the" in note and "they stay" in note for note in data.notes)
+    assert only_folder(place).exists()
+
+
+def test_what_killed_processes_left_is_cleared_away(tmp_path: Path) -> None:
+    """Half-written files and pixels that no index names go with the next use."""
+    root, place = plain(tmp_path / "one"), tmp_path / "kept"
+    load(root, place)
+    for name in ("abc.tmp", "pixels-9.bin"):
+        (only_folder(place) / name).write_bytes(b"left")
+    load(root, place)
+    assert sorted(p.name for p in only_folder(place).iterdir()) == sorted(
+        ["index.npz", "lock", MARKER, "pixels-0.bin"]
+    )
+
+
+def test_waiting_for_another_process_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who waits for another's decoding says for which folder."""
+    root, place = plain(tmp_path / "one"), tmp_path / "kept"
+    load(root, place)
+    (root / "a" / "more.png").write_bytes((root / "a" / "000.png").read_bytes())
+    with cacheroot.locked(only_folder(place)):
+        waiting = threading.Thread(target=load, args=(root, place))
+        waiting.start()
+        deadline = time.monotonic() + 20
+        while not caplog.records and time.monotonic() < deadline:
+            time.sleep(0.01)
+    waiting.join()
+    assert "Waiting for another process" in caplog.text
+    assert str(only_folder(place)) in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])

@@ -116,15 +116,16 @@ def test_runs_of_train_are_taken_up(tmp_path: Path, command: Command) -> None:
     assert "nothing can be concluded" in done.out
 
 
-def test_killed_five_times_the_result_is_the_same(
-    shared: tuple[Path, object], tmp_path: Path
+@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.long)])
+def test_killed_again_and_again_the_result_is_the_same(
+    kills: int, shared: tuple[Path, object], tmp_path: Path
 ) -> None:
     """Kill the command at random moments; the same line then comes to the same numbers."""
     out, _ = shared
     random_ = random.Random(0)
     words = [*program(), "compare", "digits", f"methods={METHODS}", "seeds=0,3", f"out={tmp_path}",
              "save_seconds=0", *FAST]  # fmt: skip
-    for _ in range(5):
+    for _ in range(kills):
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before = len(list(tmp_path.rglob("*.pt")))
         deadline = time.monotonic() + 60

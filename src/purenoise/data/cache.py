@@ -28,14 +28,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from purenoise.data.cacheroot import (
+    ANNOUNCED,
     WRITE,
     CacheChoice,
     NoCacheError,
+    announce,
     cache_folders,
     locked,
     make_folder,
     make_room,
     megabytes,
+    removed_note,
 )
 from purenoise.data.decode import decoder_identity
 from purenoise.data.pixels import DAMAGED, KeptRows, PixelFile
@@ -97,9 +100,12 @@ class Cache:
         return self._end > 2 * int(np.count_nonzero(table.columns["row"] >= 0))
 
     def touch(self) -> None:
-        """Note that the folder is in use, if it may be written."""
-        with contextlib.suppress(NoCacheError):
+        """Note that the folder is in use and clear away what killed processes left, if we may."""
+        with contextlib.suppress(NoCacheError, OSError):
             make_folder(self.folder, self.about)
+            if self._left_over():
+                with locked(self.folder, wait=False):
+                    self._clear()
 
     @contextlib.contextmanager
     def filling(self, table: Table) -> Iterator[None]:
@@ -207,17 +213,16 @@ class Cache:
         new = len(table.missing())
         stale = (self._end - len(live)) if moves else 0
         try:
-            removed = make_room(
-                self.choice,
-                self.folder,
-                grow=(new - stale) * self.row_bytes,
-                written=(new + len(live) * moves) * self.row_bytes,
-            )
-            self.notes += [
-                f"Decoded images of '{folder.source}' ({megabytes(folder.size)}), which were not "
-                "used for longest, were removed to make room."
-                for folder in removed
-            ]
+            with locked(self.choice.root):  # two processes must not both be given the same room
+                removed = make_room(
+                    self.choice,
+                    self.folder,
+                    grow=(new - stale) * self.row_bytes,
+                    written=(new + len(live) * moves) * self.row_bytes,
+                )
+                size = (self._end - stale + new) * self.row_bytes
+                announce(self.folder, size)
+            self.notes += map(removed_note, removed)
             if moves:
                 self._move(table, live)
                 self._is_new = True
@@ -255,6 +260,8 @@ class Cache:
         finally:
             os.close(self._file)
             self._file = -1
+            with contextlib.suppress(OSError):
+                os.unlink(self.folder / ANNOUNCED)
         if self._fault is not None:
             reason = f"'{self.folder}' could not be written to the end: {self._fault.strerror}"
             if self.choice.required:
@@ -267,14 +274,21 @@ class Cache:
         head = {**self.about, "pixels": self._pixels.path.name, "row_bytes": self.row_bytes}
         try:
             save_table(table, self.folder / INDEX, head)
-            for name in os.listdir(self.folder):
-                old = PIXELS.fullmatch(name) and name != self._pixels.path.name
-                if old or name.endswith(".tmp"):  # what a killed process was writing
-                    os.unlink(self.folder / name)
+            self._clear()
         except OSError as error:
             self._fault = self._fault or error
         self._saved = time.monotonic()
         self._save_seconds = self._saved - begin
+
+    def _left_over(self) -> list[str]:
+        """Return files of pixels that the index does not name, and what was being written."""
+        kept = self._pixels.path.name
+        return [name for name in os.listdir(self.folder)
+                if name.endswith(".tmp") or (PIXELS.fullmatch(name) and name != kept)]  # fmt: skip
+
+    def _clear(self) -> None:
+        for name in self._left_over():
+            os.unlink(self.folder / name)
 
 
 def earlier_facts(choice: CacheChoice, source: Path) -> Table:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import re
 import shutil
@@ -23,12 +24,15 @@ try:
 except ImportError:  # a platform without it goes on without locks: each row has a checksum
     fcntl = None  # type: ignore[assignment]
 
+log = logging.getLogger("purenoise")
+
 GIB = 1 << 30
 MIB = 1 << 20
 MARKER = "purenoise-cache.json"
 LOCK = "lock"
 NAME = re.compile(r"[0-9a-f]{16}")
-OURS = re.compile(r"pixels-\d+\.bin|index\.npz|damaged|.*\.tmp")
+ANNOUNCED = "announced"  # bytes that the folder will take, while a process fills it
+OURS = re.compile(r"pixels-\d+\.bin|index\.npz|damaged|announced|.*\.tmp")
 WRITE = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -58,15 +62,17 @@ class CacheFolder:
 
     Args:
         path: Where it is.
-        size: Bytes of its files.
+        size: Bytes of its files, or what a process that fills it has announced.
         used: When it was last used, in seconds since 1970.
         source: The folder of images that it was made from.
+        to_come: Bytes that were announced and are not written yet.
     """
 
     path: Path
     size: int
     used: float
     source: str
+    to_come: int = 0
 
 
 def default_root() -> Path:
@@ -100,7 +106,7 @@ def cache_folders(root: Path) -> list[CacheFolder]:
 def make_room(choice: CacheChoice, own: Path, grow: int, written: int) -> list[CacheFolder]:
     """Make sure that pixels may be written, removing old folders unless the place was asked for.
 
-    At least 1 GiB and 5 % of the disk stay free.
+    Of the disk 5 % stay free, at least 1 GiB and at most 10.
 
     Args:
         choice: The place and its limit.
@@ -117,13 +123,15 @@ def make_room(choice: CacheChoice, own: Path, grow: int, written: int) -> list[C
     disk = shutil.disk_usage(choice.root)
     folders = cache_folders(choice.root)
     above_limit = sum(folder.size for folder in folders) + grow - choice.limit
-    too_full = written + max(GIB, disk.total // 20) - disk.free
+    spare = max(GIB, min(10 * GIB, disk.total // 20))
+    to_come = sum(folder.to_come for folder in folders if folder.path != own)
+    too_full = written + to_come + spare - disk.free
     over = max(above_limit, too_full)
     if over <= 0:
         return []
     reason = (
         f"{megabytes(written)} are needed, {megabytes(disk.free)} are free on the disk of which "
-        f"{megabytes(max(GIB, disk.total // 20))} stay free, and "
+        f"{megabytes(spare)} stay free, and "
         f"{megabytes(sum(folder.size for folder in folders))} of at most "
         f"{megabytes(choice.limit)} are in use in '{choice.root}'"
     )
@@ -138,6 +146,31 @@ def make_room(choice: CacheChoice, own: Path, grow: int, written: int) -> list[C
     if over > 0:
         raise NoCacheError(reason)
     return removed
+
+
+def keep_limit(choice: CacheChoice, own: Path) -> list[str]:
+    """Remove old folders where a limit that was lowered is passed; say so, or that it cannot be."""
+    folders = cache_folders(choice.root)
+    over = sum(folder.size for folder in folders) - choice.limit
+    said = []
+    for folder in folders:
+        if over > 0 and folder.path != own and not choice.required and remove(folder.path):
+            over -= folder.size
+            said.append(removed_note(folder))
+    if over > 0:
+        said.append(
+            f"Decoded images in '{choice.root}' take {megabytes(choice.limit + over)}, more than "
+            f"the {megabytes(choice.limit)} of data.cache_mib; they stay, because they are in use."
+        )
+    return said
+
+
+def removed_note(folder: CacheFolder) -> str:
+    """Say that a folder was removed."""
+    return (
+        f"Decoded images of '{folder.source}' ({megabytes(folder.size)}), which were not used for "
+        "longest, were removed to make room."
+    )
 
 
 def remove(path: Path) -> bool:
@@ -189,7 +222,7 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
     while True:
         file = os.open(folder / LOCK, WRITE, 0o600)
         try:
-            _lock(file, wait)
+            _lock(file, folder, wait)
             if not _is_still(file, folder / LOCK):
                 continue  # its folder was removed, and made anew, while we waited
             yield
@@ -218,17 +251,38 @@ def _describe(path: Path) -> CacheFolder | None:
         about = json.loads((path / MARKER).read_text(encoding="utf-8"))
         with os.scandir(path) as entries:
             size = sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
-        return CacheFolder(path, size, marker.st_mtime, str(about["source"]))
+        to_come = max(0, _announced(path) - size)
+        return CacheFolder(path, size + to_come, marker.st_mtime, str(about["source"]), to_come)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _lock(file: int, wait: bool) -> None:
+def announce(folder: Path, size: int) -> None:
+    """Write down how many bytes a folder will take once it is filled."""
+    with open(os.open(folder / ANNOUNCED, WRITE | os.O_TRUNC, 0o600), "w") as file:
+        file.write(str(size))
+
+
+def _announced(path: Path) -> int:
+    """Return the bytes that a process which fills a folder has announced, or 0."""
+    try:
+        return int((path / ANNOUNCED).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
+def _lock(file: int, folder: Path, wait: bool) -> None:
     """Lock an open file, if this platform and this disk know locks."""
     if fcntl is None:
         return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise
+            log.warning("Waiting for another process that decodes images into '%s'.", folder)
+            fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from purenoise.data.cache import Cache, earlier_facts
-from purenoise.data.cacheroot import CacheChoice, NoCacheError, megabytes
+from purenoise.data.cacheroot import CacheChoice, NoCacheError, keep_limit, megabytes
 from purenoise.data.decode import UnusableImageError, decode, in_threads, read_header, to_pixels
 from purenoise.data.listing import Listing
 from purenoise.data.pixels import KeptRows
@@ -146,7 +146,8 @@ def _with_cache(
         table, cache = _tidied(listing, choice, shape)
     cache.touch()
     kept = Kept(shape, cache.kept(table, table.usable()))
-    return table, kept, [*cache.notes, cache.size_note(table)]
+    limit = keep_limit(choice, cache.folder)
+    return table, kept, [*cache.notes, *limit, cache.size_note(table)]
 
 
 def _tidied(listing: Listing, choice: CacheChoice, shape: Shape) -> tuple[Table, Cache]:

@@ -26,8 +26,8 @@ def read_ahead(
 
     At most ``depth`` batches exist beside the one that was yielded last, the one that is being read
     included; while files are decoded, one whole image per core comes on top. Images in memory are
-    read when they are asked for, without a thread. Closing the iterator, leaving the loop early or
-    an exception in it ends the thread.
+    read when they are asked for, without a thread, unless they are to be pinned. Closing the
+    iterator, leaving the loop early or an exception in it ends the thread.
 
     Args:
         images: Where they come from.
@@ -50,7 +50,7 @@ def read_ahead(
     """
     if depth < 1:
         raise ValueError(f"depth is {depth}, and at least 1 batch has to be read.")
-    if isinstance(images, MemoryImages):
+    if isinstance(images, MemoryImages) and not pin:
         return (_as_tensor(images, batch, pin) for batch in batches)
     return _read_in_thread(images, batches, depth, pin)
 
