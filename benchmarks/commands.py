@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.rows import Rows
 
-ROUNDS = {"toy": 1, "small": 5, "full": 5}
+ROUNDS = {"toy": 1, "small": 7, "full": 7}
 
 
 def _run(*words: str, module: str = "purenoise") -> tuple[float, str]:

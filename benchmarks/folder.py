@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from purenoise.prepare import Prepared, prepare
 from purenoise.runtime import available_cores
 
 N = {"toy": 40, "small": 10_000, "full": 10_000}
-ROUNDS = {"toy": 1, "small": 3, "full": 3}
+ROUNDS = {"toy": 1, "small": 7, "full": 7}
 BATCH = 128
 SIDES = (64, 224)
 CLASSES = 10
@@ -72,8 +73,8 @@ def measure(rows: Rows, work: Path) -> None:
     for side in SIDES:
         case = f"{n:,} JPEGs to {side} x {side}"
         found: dict[str, list[float]] = {}
-        for _ in range(ROUNDS[rows.size]):
-            for name, seconds in _round(root, cache, side, rows.threads):
+        for turn in range(ROUNDS[rows.size]):
+            for name, seconds in _round(root, cache, side, rows.threads, theirs_first=turn % 2):
                 found.setdefault(name, []).append(seconds)
         for name, seconds in found.items():
             rows.add("folder", case, name, "s", seconds)
@@ -82,7 +83,8 @@ def measure(rows: Rows, work: Path) -> None:
         rows.add(
             "folder", case, "ours: start and first epoch / theirs", "", [a / b for a, b in pairs]
         )
-        for name in ("ours: second epoch", "ours: start and first epoch of a later run"):
+        for name in ("ours: second epoch, held in memory", "ours: second epoch, streamed",
+                     "ours: start and first epoch of a later run"):  # fmt: skip
             pairs = zip(theirs, found[name], strict=True)
             rows.add("folder", case, f"theirs / {name}", "", [a / b for a, b in pairs])
         for kind in ("streaming", "decoding and streaming") if STATUS.exists() else ():
@@ -92,17 +94,23 @@ def measure(rows: Rows, work: Path) -> None:
         rows.add("folder", case, "streaming: bound of the batches", "MiB", [AHEAD * side**2])
 
 
-def _round(root: Path, cache: Path, side: int, threads: int) -> list[tuple[str, float]]:
+def _round(
+    root: Path, cache: Path, side: int, threads: int, *, theirs_first: int
+) -> list[tuple[str, float]]:
     """Do everything once, from an empty cache on."""
     shutil.rmtree(cache, ignore_errors=True)
-    prepared: list[Prepared] = []
-    return [
-        ("ImageFolder + DataLoader: an epoch", _timed(lambda: _theirs(root, side, threads))),
-        ("ours: start and first epoch", _timed(lambda: _start(root, cache, side, prepared))),
-        ("ours: second epoch", _timed(lambda: _epoch(prepared[0]))),
+    held: list[Prepared] = []
+    streamed: list[Prepared] = []
+    theirs = ("ImageFolder + DataLoader: an epoch", partial(_theirs, root, side, threads))
+    ours = [
+        ("ours: start and first epoch", partial(_start, root, cache, side, held, 8192)),
+        ("ours: second epoch, held in memory", lambda: _epoch(held[0])),
         ("ours: start and first epoch of a later run",
-         _timed(lambda: _start(root, cache, side, []))),
+         partial(_start, root, cache, side, streamed, 0)),
+        ("ours: second epoch, streamed", lambda: _epoch(streamed[0])),
     ]  # fmt: skip
+    cases = [theirs, *ours] if theirs_first else [*ours, theirs]
+    return [(name, _timed(work)) for name, work in cases]
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -15,23 +15,24 @@ from benchmarks.forms import Forms, Setting
 from benchmarks.rows import Rows
 from purenoise.runtime import keep_freed_memory
 
-PROCESSES = {"toy": 1, "small": 5, "full": 3}
+PROCESSES = {"toy": 1, "small": 7, "full": 7}
 STEPS = {"toy": 2, "small": 8, "full": 8}
 
 
 def measure(setting: Setting, rows: Rows) -> None:
-    """Measure plain and two-pass steps in processes of both kinds, in turns."""
+    """Measure plain and two-pass steps in processes of both kinds, in turns, each by itself."""
     if rows.device.type != "cpu":
         return
     found: dict[str, dict[str, list[float]]] = {"kept": {}, "default": {}}
     for turn in range(PROCESSES[rows.size]):
         for kind in ("kept", "default") if turn % 2 else ("default", "kept"):
-            words = [kind, setting.name, str(setting.batch), str(setting.side), str(rows.threads),
-                     str(STEPS[rows.size])]  # fmt: skip
-            command = [sys.executable, "-m", "benchmarks.memory_kept", *words]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            for name, value in json.loads(done.stdout.splitlines()[-1]).items():
-                found[kind].setdefault(name, []).append(value)
+            for form in ("plain", "two-pass"):
+                words = [kind, form, setting.name, setting.batch, setting.side, rows.threads,
+                         STEPS[rows.size]]  # fmt: skip
+                command = [sys.executable, "-m", "benchmarks.memory_kept", *map(str, words)]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                for name, value in json.loads(done.stdout.splitlines()[-1]).items():
+                    found[kind].setdefault(name, []).append(value)
     case = f"{setting.name} {setting.batch}x{setting.side}"
     for name in found["kept"]:
         if name.endswith("faults"):
@@ -46,27 +47,25 @@ def measure(setting: Setting, rows: Rows) -> None:
 
 
 def _here(
-    kind: str, name: str, batch: int, side: int, threads: int, steps: int
+    kind: str, form: str, name: str, batch: int, side: int, threads: int, steps: int
 ) -> dict[str, float]:
-    """Time both steps in this process; median seconds and page faults per step."""
+    """Time steps of one form in this process; median seconds and page faults per step."""
     if kind == "kept":
         keep_freed_memory()
     torch.set_num_threads(threads)
     forms = Forms(Setting(name, batch, side, 10), torch.device("cpu"))
-    found: dict[str, list[float]] = {}
-    cases = {form: forms.step(form) for form in ("plain", "two-pass")}
-    for turn in range(-2, steps):
-        for form in list(cases) if turn % 2 else reversed(cases):
-            faults, start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
-            cases[form]()
-            seconds = time.perf_counter() - start
-            faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-            if turn >= 0:
-                found.setdefault(form, []).append(seconds)
-                found.setdefault(f"{form}: page faults", []).append(faults)
-    return {key: statistics.median(values) for key, values in found.items()}
+    step = forms.step(form)
+    times, faults = [], []
+    for turn in range(-3, steps):
+        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
+        step()
+        seconds = time.perf_counter() - start
+        if turn >= 0:
+            times.append(seconds)
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return {form: statistics.median(times), f"{form}: page faults": statistics.median(faults)}
 
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    print(json.dumps(_here(words[0], words[1], *map(int, words[2:]))))
+    print(json.dumps(_here(*words[:3], *map(int, words[3:]))))

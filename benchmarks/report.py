@@ -26,7 +26,7 @@ SHOWN = (
     ("augmenting", "open", "image by image / ours", "augmenting, one thread: torchvision / ours"),
     ("folder", "10,000 JPEGs to 224 x 224", "ours: start and first epoch / theirs",
      "10,000 photographs to 224 x 224, first epoch: ours / ImageFolder"),
-    ("folder", "10,000 JPEGs to 224 x 224", "theirs / ours: second epoch",
+    ("folder", "10,000 JPEGs to 224 x 224", "theirs / ours: second epoch, streamed",
      "their second epoch: ImageFolder / ours"),
 )  # fmt: skip
 
@@ -58,7 +58,8 @@ def shown(readme: str) -> str:
     )  # fmt: skip
     head, _, rest = readme.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    where = f"\n\nMedians, on {'; '.join(places)}." if places else ""
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in found))
+    where = f"\n\nMedians, on {'; '.join(places)}; commits {commits}." if places else ""
     return f"{head}{BEGIN}\n" + "\n".join(lines) + where + f"\n{END}{tail}"
 
 

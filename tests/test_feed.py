@@ -110,3 +110,17 @@ def test_an_epoch_without_steps_yields_nothing():
     """A run that was stopped after the last step of an epoch has nothing left of it."""
     split = Split(MemoryImages(np.zeros((555, 1, 2, 2), np.uint8)), LABELS)
     assert list(on_cpu(split).epoch([])) == []
+
+
+def test_patches_come_after_the_rows_of_their_batch():
+    """With CMO a batch has its patches' images last, and their labels after those of the noise."""
+    array = np.arange(555, dtype=np.int64).astype(np.uint8).reshape(-1, 1, 1, 1)
+    plans = plan_epoch(phase("open+cmo"), 8, 64, 0)
+    assert any(plan.mix and plan.n_noise for plan in plans)
+    batches = on_cpu(Split(MemoryImages(array), LABELS)).epoch(plans)
+    for plan, images, labels in batches:
+        n, rows = len(plan.natural), len(plan.labels)
+        assert np.array_equal(images[:n], array[plan.natural])
+        assert np.array_equal(images[n:], array[plan.partners])
+        assert np.array_equal(labels[:rows], plan.labels)
+        assert np.array_equal(labels[rows:], LABELS[plan.partners])

@@ -7,8 +7,14 @@ import pytest
 import torch
 
 from purenoise.errors import DataError, RecipeError
-from purenoise.losses import CrossEntropyLoss, FocalLoss, LDAMLoss, LogitAdjustedLoss
-from purenoise.methodfile import Method, known_methods, load_method
+from purenoise.losses import (
+    CrossEntropyLoss,
+    FocalLoss,
+    LabelAwareSmoothingLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
+)
+from purenoise.methodfile import LossSpec, Method, known_methods, load_method
 from purenoise.methods import Phase, build_phases, phase_at
 from purenoise.plan import plan_epoch
 
@@ -88,7 +94,8 @@ def test_deferred_weights_are_the_effective_number():
 @pytest.mark.parametrize(
     ("method", "kind"),
     [("erm", CrossEntropyLoss), ("focal", FocalLoss), ("ldam-drw", LDAMLoss),
-     ("balanced-softmax", LogitAdjustedLoss), ("open+ldam", LDAMLoss)],
+     ("balanced-softmax", LogitAdjustedLoss), ("open+ldam", LDAMLoss),
+     ("drs+label-aware-smoothing", LabelAwareSmoothingLoss), ("mixup-drw", CrossEntropyLoss)],
 )  # fmt: skip
 def test_loss_of_each_method(method: str, kind: type):
     """Each method has its loss in every phase."""
@@ -121,3 +128,74 @@ def test_delta_outside_its_range_is_refused(delta: float):
     """Delta is a probability."""
     with pytest.raises(RecipeError, match="delta"):
         phases("open", delta=delta)
+
+
+# Deferral, and what a phase has of its own
+
+
+@pytest.mark.parametrize(("name", "same"), [("deferred-rs", "drs"), ("deferred-rw", "drw")])
+def test_deferring_gives_the_known_methods(name: str, same: str):
+    """Deferred resampling and reweighting are DRS and DRW, as methods and as phases."""
+    assert load_method(name) == load_method(same)
+    for a, b in zip(phases(name), phases(same), strict=True):
+        assert (a.spec, a.loss_spec, a.first, a.end) == (b.spec, b.loss_spec, b.first, b.end)
+
+
+def test_a_deferred_loss_begins_with_its_phase():
+    """Deferred balanced softmax is cross-entropy first, then balanced softmax of the counts."""
+    first, second = phases("deferred-balanced-softmax")
+    assert type(first.loss(0)) is CrossEntropyLoss
+    loss = second.loss(160)
+    assert type(loss) is LogitAdjustedLoss
+    prior = torch.from_numpy(COUNTS / COUNTS.sum())
+    torch.testing.assert_close(loss.log_prior, prior.log())
+
+
+def test_deferral_in_combinations():
+    """In A+B a deferred B brings its loss and mixing late, a deferred A its sampler and noise."""
+    first, second = load_method("open+deferred-balanced-softmax").phases
+    assert (first.noise, second.noise, first.loss) == ("none", "open", None)
+    assert second.loss is not None
+    assert second.loss.name == "balanced-softmax"
+    method = load_method("deferred-cmo+ldam")
+    assert [phase.mix and phase.mix.name for phase in method.phases] == [None, "cmo"]
+    assert [method.loss_of(phase).name for phase in method.phases] == ["ldam", "ldam"]
+    assert load_method("deferred-balanced-softmax+erm").phases[1].loss is None
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("deferred-ldam", "no deferred-ldam: its loss 'ldam' needs a cosine head"),
+        ("deferred-open", "no deferred-open: 'open' begins with a phase of its own"),
+        ("deferred-mixupp", "Did you mean 'deferred-mixup'"),
+        ("mixup+cmo", r"Both methods of 'mixup\+cmo' mix images"),
+        ("mixup+deferred-mixup", "mix images, and not in the same way at the same time"),
+    ],
+)
+def test_what_cannot_be_deferred_or_combined_is_refused(name: str, sentence: str):
+    """Each combination that makes no sense gets a sentence that says why."""
+    with pytest.raises(RecipeError, match=sentence):
+        load_method(name)
+
+
+def test_phases_with_another_head_are_refused():
+    """A method written out cannot have a cosine head in one of its phases only."""
+    with pytest.raises(ValueError, match="cosine head"):
+        Method.model_validate({"phases": [{}, {"start": "defer", "loss": {"name": "ldam"}}]})
+    assert Method(loss=LossSpec(name="ldam")).cosine
+    assert not load_method("open").cosine
+
+
+def test_equal_mixing_of_both_is_no_conflict():
+    """Mixup with the weights of mixup-drw is mixup-drw."""
+    assert load_method("mixup+mixup-drw") == load_method("mixup-drw")
+
+
+@pytest.mark.parametrize("name", ["mixup", "remix", "cutmix", "cmo", "label-aware-smoothing"])
+def test_what_is_not_there_is_not_written(name: str):
+    """A phase without mixing or loss of its own is written as ever, so no older hash changes."""
+    written = load_method("open").model_dump(mode="json")
+    assert all(set(p) == {"start", "sampler", "weights", "noise"} for p in written["phases"])
+    method = load_method(name)
+    assert Method.model_validate(method.model_dump(mode="json")) == method

@@ -93,10 +93,26 @@ def test_the_packaged_methods_are_the_papers() -> None:
 # A+B
 
 
+def clash(a: Method, b: Method) -> bool:
+    """Whether two methods both have something that there can be one of, and not the same."""
+
+    def of(method: Method, part: str) -> list[object]:
+        times = [] if part == "post" else [method.at("begin"), method.at("defer")]
+        return [getattr(time, part) for time in times] or [method.post]
+
+    pairs = [(of(a, part), of(b, part)) for part in ("mix", "head", "post")]
+    return any(any(x) and any(y) and x != y for x, y in pairs)
+
+
 @pytest.mark.parametrize(("a", "b"), list(product(known_methods(), repeat=2)))
 def test_combinations_cut_phases_at_both_times(a: str, b: str) -> None:
-    """At every time A+B has the sampler and noise of A and the loss and weights of B."""
-    both, first, second = load_method(f"{a}+{b}"), load_method(a), load_method(b)
+    """A+B has, at every time, sampler and noise of A, loss and weights of B, the rest of either."""
+    first, second = load_method(a), load_method(b)
+    if clash(first, second):
+        with pytest.raises(RecipeError, match=r"Both methods of .* (mix images|have a)"):
+            load_method(f"{a}+{b}")
+        return
+    both = load_method(f"{a}+{b}")
     assert both.loss == second.loss
     deferred = any(len(method.phases) == 2 for method in (first, second))
     assert [phase.start for phase in both.phases] == ["begin", "defer"][: 1 + deferred]
@@ -109,6 +125,8 @@ def test_combinations_cut_phases_at_both_times(a: str, b: str) -> None:
         assert now.sampler == first.phases[at(first, time)].sampler
         assert now.noise == first.phases[at(first, time)].noise
         assert now.weights == second.phases[at(second, time)].weights
+        assert both.loss_of(now) == second.loss_of(second.phases[at(second, time)])
+        assert now.mix == (first.phases[at(first, time)].mix or second.phases[at(second, time)].mix)
 
 
 def test_a_method_with_itself_is_itself() -> None:
@@ -372,7 +390,8 @@ def test_all_faults_are_told_at_once() -> None:
             "unknown key 'epohs'. Did you mean 'epochs'?",
             "unknown key 'treads'. Did you mean 'threads'?",
             "data.imbalance.ratio: must be at least 1, got 0.5",
-            "method: Method 'opne' is not known. Did you mean 'open'? A+B combines two",
+            "method: Method 'opne' is not known. Did you mean 'open'? A+B combines two; deferred-A "
+            "is plain training first, then A",
             "delta: must be at most 1, got 2",
             "train.optimizer: must be 'sgd', 'adam' or 'adamw', got 'sdg'. Did you mean 'sgd'?",
             "train.lr: must be a number, got 'ten'",

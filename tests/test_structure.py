@@ -16,20 +16,24 @@ FLOORS: dict[int, list[str]] = {
     0: ["errors"],
     1: [
         "noise", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass", "conversion",
-        "inloop", "longtail", "samplers", "losses", "metrics", "schedules", "names", "intervals",
+        "inloop", "longtail", "samplers", "lossbase", "losses", "metrics", "schedules",
+        "names", "intervals", "adjust", "posthoc", "mixedlabels", "mixing", "auxbn",
     ],
     2: [
         "augment", "auto_ops", "auto_policies", "draws", "image_ops", "data", "data.*", "models",
         "models.*",
     ],
     3: [
-        "yamlfile", "faults", "overrides", "methodfile", "datasection", "recipe", "methods",
+        "yamlfile", "faults", "overrides", "headspec", "methodfile", "datasection", "noisesection",
+        "recipe", "methods", "headstage", "noisesource", "fitting",
         "runtime", "speed", "step", "feed", "network", "prepare", "plan", "training", "train",
         "evaluate", "checkpoint", "runlog", "experiment", "predict", "variants", "sharing", "pool",
-        "scheduling", "planning", "lab", "comparison", "records",
+        "scheduling", "planning", "lab", "comparison", "records", "probes",
+        "priors", "adjusting",
     ],
-    4: ["report", "export", "cli", "__main__", "progress", "inspection", "doctor", "tables",
-        "ldamfiles", "ldamflags", "worker", "comparing", "comparisontables", "manyprogress"],
+    4: ["report", "report.*", "export", "cli", "__main__", "progress", "inspection", "doctor",
+        "tables", "ldamfiles", "ldamflags", "worker", "comparing", "comparisontables",
+        "manyprogress", "adjustcommand", "adjustedtable"],
     5: [""],  # the package itself, which only names what it offers
 }  # fmt: skip
 MAX_LINES = 350

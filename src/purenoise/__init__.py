@@ -41,6 +41,7 @@ _HOME = {
     "ImbalancedCIFAR100": "data.imbalanced_cifar",
     "train": "experiment",
     "compare": "lab",
+    "adjust_run": "adjusting",
     "PureNoiseError": "errors",
 }
 
@@ -74,11 +75,13 @@ __all__ = [  # noqa: RUF022 - in the order of first use
     "ImbalancedCIFAR100",
     "train",
     "compare",
+    "adjust_run",
     "PureNoiseError",
     "__version__",
 ]
 
 if TYPE_CHECKING:
+    from purenoise.adjusting import adjust_run
     from purenoise.conversion import convert, revert
     from purenoise.darbn import (
         DARBatchNorm1d,

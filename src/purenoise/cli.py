@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from purenoise.adjustcommand import adjust
 from purenoise.errors import PureNoiseError, RunError, did_you_mean
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 recipes_app = typer.Typer(help="Recipes: list, show, copy, check.", no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes")
+app.command()(adjust)
 
 Arguments = Annotated[
     list[str] | None,
@@ -84,6 +86,7 @@ def _train(recipe: Any, base: Any, folder: Path | None, command: str) -> None:
     with _console().status("loading", spinner="line"):
         from purenoise.experiment import run_recipe
         from purenoise.progress import Display
+        from purenoise.report.write import write_run_report
         from purenoise.runtime import keep_freed_memory
         from purenoise.tables import print_run
     keep_freed_memory()
@@ -95,6 +98,7 @@ def _train(recipe: Any, base: Any, folder: Path | None, command: str) -> None:
     if not run.trained:
         _console().print("This run is finished; this is its result.\n")
     print_run(_console(), run.summary, str(run.folder))
+    write_run_report(run)
 
 
 @app.command()
@@ -150,6 +154,27 @@ def evaluate(
     for name, metrics in results.items():
         title = f"{summary['recipe']} · {summary['method']} · seed {summary['seed']} · {name}"
         _console().print(result_table(summary, metrics, title))
+
+
+@app.command()
+def report(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN_OR_FOLDER... [KEY=VALUE]...",
+            help="Runs, or folders that hold some; then baseline=METHOD, mixed=true (set runs of "
+            "different protocols side by side), out=FILE.html, no_class=FOLDER of images that "
+            "belong to no class.",
+        ),
+    ],
+) -> None:
+    """Make one page from finished runs, with its numbers as Markdown and CSV beside it.
+
+    Examples: purenoise report runs/digits | purenoise report runs/a runs/b mixed=true out=ab.html
+    """
+    with _console().status("loading", spinner="line"):
+        from purenoise.report.command import run_report
+    run_report(_console(), arguments)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from purenoise.errors import RecipeError, RunError, did_you_mean
 from purenoise.lab import carry_out, conclude
 from purenoise.manyprogress import Overview
 from purenoise.planning import Plan, plan_comparison
+from purenoise.report import write_report
 from purenoise.runtime import stop_on_signal
 from purenoise.scheduling import Outcome
 from purenoise.tables import printable
@@ -52,7 +54,10 @@ def run_comparison(console: Console, name: str | None, given: Sequence[str], com
         console.print(f"failed: {label}: {printable(reason)}", markup=False, soft_wrap=True)
     comparison = conclude(plan, outcome)
     print_comparison(console, comparison)
-    _say(console, plan, outcome)
+    page = plan.folder / "report.html"
+    with console.status("writing the report", spinner="line"):
+        write_report(comparison, page, beside=True)
+    _say(console, plan, outcome, page)
     return bool(outcome.failed)
 
 
@@ -97,7 +102,7 @@ def _carry_out(console: Console, plan: Plan) -> Outcome:
         overview.close()
 
 
-def _say(console: Console, plan: Plan, outcome: Outcome) -> None:
+def _say(console: Console, plan: Plan, outcome: Outcome, page: Path) -> None:
     """Say what was done, and where it lies."""
 
     def line(name: str, text: Any) -> None:
@@ -108,4 +113,5 @@ def _say(console: Console, plan: Plan, outcome: Outcome) -> None:
         line("shared:", f"{outcome.shared_epochs:,} epochs were taken from another run's first "
              f"phase; states in {plan.store.folder}")  # fmt: skip
     line("runs:", plan.runs[0].folder.parents[1])
+    line("report:", page)
     line("again:", plan.command)

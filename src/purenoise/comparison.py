@@ -172,12 +172,7 @@ def _difference(row: Row, base: Row) -> Difference | None:
     for metric in METRICS:
         a, b = ([r.value(metric) for r in side] for side in zip(*pairs, strict=True))
         metrics[metric] = _paired(a, b)
-    a_all, b_all = ([r.summary["test"]["per_class"] for r in side]
-                    for side in zip(*pairs, strict=True))  # fmt: skip
-    classes = tuple(
-        _paired(list(a), list(b))
-        for a, b in zip(zip(*a_all, strict=True), zip(*b_all, strict=True), strict=True)
-    )
+    classes = _class_differences(pairs)
     found = metrics[HEADLINE]
     needed = None
     if found is not None and found.estimate.sd is not None:
@@ -185,6 +180,18 @@ def _difference(row: Row, base: Row) -> Difference | None:
     seeds = tuple(r.seed for r, _ in pairs)
     return Difference(row.label, base.label, seeds, metrics, None, needed, classes,
                       _holm([c.p if c else None for c in classes]))  # fmt: skip
+
+
+def _class_differences(pairs: Sequence[tuple[Record, Record]]) -> tuple[Paired | None, ...]:
+    """Compare class by class; runs with other classes, set side by side by force, have none."""
+    if len({tuple(r.summary["class_names"]) for pair in pairs for r in pair}) > 1:
+        return ()
+    a_all, b_all = ([r.summary["test"]["per_class"] for r in side]
+                    for side in zip(*pairs, strict=True))  # fmt: skip
+    return tuple(
+        _paired(list(a), list(b))
+        for a, b in zip(zip(*a_all, strict=True), zip(*b_all, strict=True), strict=True)
+    )
 
 
 def _paired(a: Sequence[float | None], b: Sequence[float | None]) -> Paired | None:
@@ -263,10 +270,17 @@ def _notes(rows: Sequence[Row], differences: Sequence[Difference]) -> list[str]:
             f"With {small} seed{'s' * (small > 1)} an exact sign-flip test cannot reach p = 0.05; "
             f"that takes {FEW_SEEDS}."
         )
-    notes.append(
-        "Intervals are Student's t over seeds. They hold for this subset of training images and "
-        "these test images, which every seed shares; another subset or test set may differ more."
-    )
+    if max(len(row.records) for row in rows) > 1:
+        notes.append(
+            "Intervals are Student's t over seeds. They hold for this subset of training images "
+            "and these test images, which every seed shares; another subset or test set may "
+            "differ more."
+        )
+    else:
+        notes.append(
+            "Each method ran with one seed: nothing here says how much another seed, subset or "
+            "test set would change."
+        )
     machines = {
         (e.get("cpu"), e.get("device"), e.get("threads"), e.get("torch"))
         for row in rows for r in row.records if (e := r.summary["environment"])

@@ -66,6 +66,22 @@ def convert(model: nn.Module, stop_gradient: StopGradient = "branch") -> Any:
         'DARBatchNorm2d'
     """
     check_stop_gradient(stop_gradient)
+    refuse_unknown(model)
+    layer: Any
+    for layer in model.modules():
+        form = _dar_form(type(layer))
+        if form is not None:
+            layer.__class__ = form
+            layer.stop_gradient = stop_gradient
+    return model
+
+
+def refuse_unknown(model: nn.Module) -> None:
+    """Refuse a model in which a layer keeps running statistics in a way that is not known.
+
+    Raises:
+        ModelError: Naming all such layers.
+    """
     unknown = [
         f"{name or 'the model'}: {_why_unknown(module)}"
         for name, module in model.named_modules()
@@ -76,13 +92,6 @@ def convert(model: nn.Module, stop_gradient: StopGradient = "branch") -> Any:
             "Cannot convert layers that are not known: " + "; ".join(unknown) + ".",
             "Replace them by torch's BatchNorm, or by a norm without running statistics.",
         )
-    layer: Any
-    for layer in model.modules():
-        form = _dar_form(type(layer))
-        if form is not None:
-            layer.__class__ = form
-            layer.stop_gradient = stop_gradient
-    return model
 
 
 def revert(model: nn.Module) -> Any:

@@ -17,19 +17,21 @@ from torch import nn
 
 from purenoise.augment import build_augment
 from purenoise.checkpoint import load_state, save_state, save_weights, write_whole
-from purenoise.conversion import convert, dar_layers
 from purenoise.errors import PureNoiseError, RunError, TrainingError
 from purenoise.evaluate import evaluate_split
+from purenoise.fitting import make_plain, make_ready
 from purenoise.methods import build_phases
 from purenoise.network import lay_out, network
+from purenoise.noisesource import noise_fingerprint
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import (
     Prepared,
-    absolute_root,
     check_folder_unchanged,
     check_unchanged,
+    placed,
     prepare,
 )
+from purenoise.probes import probe
 from purenoise.recipe import Recipe, folder_name, load_recipe
 from purenoise.runlog import RunFolder, RunLog, read_events
 from purenoise.runtime import (
@@ -132,7 +134,7 @@ def run_recipe(
             gives it answers for its being what this run would have come to.
         data: The recipe's data, if they are at hand.
     """
-    recipe, base = (r.model_copy(update={"data": absolute_root(r.data)}) for r in (recipe, base))
+    recipe, base = placed(recipe), placed(base)
     place = folder or run_path(recipe, base)
     files = RunFolder(place)
     files.check_recipe(recipe.digest())
@@ -158,6 +160,7 @@ def run_identity(
     recipe: Recipe, data: Prepared, device: torch.device, threads: int, switches: Switches
 ) -> dict[str, Any]:
     """Return all that the result of a run depends on, as plain values."""
+    outside = noise_fingerprint(recipe.noise)
     return {
         "recipe": recipe.digest(),
         "device": device.type,
@@ -166,6 +169,7 @@ def run_identity(
         "speed": switches.record(),
         "fingerprint": data.dataset.fingerprint,
         "subset_sha256": data.dataset.subset_sha256,
+        **({"noise_images": outside} if outside else {}),
     }
 
 
@@ -204,11 +208,7 @@ class _Experiment:
         model = network(recipe, data).to(self.device)
         if self.switches.channels_last:
             lay_out(model)
-        notes = list(data.dataset.notes)
-        if any(phase.has_noise for phase in phases):
-            convert(model, recipe.stop_gradient)
-            if dar_layers(model) == 0:
-                notes.append("The model has no batch norm: it learns from noise without DAR-BN.")
+        notes = [*data.dataset.notes, *make_ready(model, recipe, phases, data.dataset.image_shape)]
         flip = recipe.augment.flip
         flip = data.dataset.mirror_safe if flip is None else flip
         augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=flip)
@@ -231,6 +231,7 @@ class _Experiment:
                 for text in self.switches.warnings:
                     self._tell(log, "warning", {"text": text})
                 history = self._fit(fit, state)
+            notes += make_plain(model, recipe, phases, data)
             summary = self._finish(model, history, augment.describe(), notes)
             self._tell(log, "end", {"test": summary["test"], "seconds": summary["seconds"]})
             write_whole(self.files.summary_file, json.dumps(summary, indent=1) + "\n")
@@ -279,11 +280,11 @@ class _Experiment:
         state, identity, warnings = found
         for warning in warnings:
             self._tell(None, "warning", {"text": f"{warning}; the one before is used."})
-        for key in ("recipe", "device", "threads", "torch", "speed"):
-            if identity.get(key) != self.identity[key]:
+        for key in ("recipe", "device", "threads", "torch", "speed", "noise_images"):
+            if identity.get(key) != self.identity.get(key):
                 raise RunError(
                     f"{self.files.path} was begun with {key} {identity.get(key)} and would go on "
-                    f"with {key} {self.identity[key]}: the result would not be the same.",
+                    f"with {key} {self.identity.get(key)}: the result would not be the same.",
                     f"Go on where it was begun, with {key} {identity.get(key)}, or begin another "
                     "run with out=FOLDER.",
                 )
@@ -312,15 +313,19 @@ class _Experiment:
             "selection": "last epoch", "notes": notes, "speed": self.switches.record(),
             **data.summary(),
         }  # fmt: skip
-        summary["test"] = None
+        summary["test"], logits = None, None
         if len(split):
             metrics, logits = evaluate_split(model, split, data)
             summary["test"] = metrics
             buffer = io.BytesIO()
             np.savez_compressed(buffer, logits=logits, labels=split.labels)
             write_whole(self.files.predictions, buffer.getvalue())
-        summary["val"] = history[-1].get("val")
+        val = data.dataset.val
+        summary["val"] = evaluate_split(model, val, data)[0] if val and len(val) else None
+        summary["probes"] = probe(model, data, logits)
         scores = [(h["test"]["accuracy"], h["epoch"]) for h in history if "test" in h]
+        if summary["test"] is not None:  # the last epoch's own was measured before an adjustment
+            scores[-1:] = [(summary["test"]["accuracy"], history[-1]["epoch"])]
         best = max(scores, default=(None, None))
         summary["optimistic_best_on_test"] = {"accuracy": best[0], "epoch": best[1]}
         summary["train_seconds"] = sum(h["seconds"] for h in history)

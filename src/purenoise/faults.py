@@ -67,9 +67,10 @@ def sentences(error: ValidationError, root: type[BaseModel]) -> list[str]:
 
 def unknown_key(key: str, near: Iterable[str], everything: Iterable[str]) -> str:
     """Say that a key is unknown, and which one may be meant."""
+    everything, names = list(everything), list(near)
     elsewhere = [k for k in everything if k.endswith(f".{key.rpartition('.')[2]}")]
-    names = list(near)
-    hint = did_you_mean(key, names)
+    same = [k for k in everything if "." in k and k.replace(".", "_") == key]
+    hint = f"Did you mean {same[0]!r}?" if same else did_you_mean(key, names)
     if elsewhere and not hint.startswith("Did"):
         hint = f"Did you mean {elsewhere[0]!r}?"
     if not hint.startswith("Did") and len(names) > FEW_KEYS:

@@ -7,7 +7,7 @@ and is read by index; other images are read ahead by a thread.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
@@ -39,7 +39,9 @@ class Feed:
         self.split, self.device = split, device
         self.warning: str | None = None
         self._pixels: Tensor | None = None
-        if device.type == "cpu" or resident is False:
+        if resident is False or (device.type == "cpu" and isinstance(split.images, MemoryImages)):
+            return
+        if device.type == "cpu" and resident == "auto":
             return
         reason = _why_not_resident(split, device, 1.0 if resident == "force" else SHARE)
         if reason is None and isinstance(split.images, MemoryImages):
@@ -55,21 +57,25 @@ class Feed:
         return self._pixels is not None
 
     def epoch(self, plans: Sequence[StepPlan]) -> Generator[tuple[StepPlan, Tensor, Tensor]]:
-        """Yield each plan with its natural images and the labels of all rows.
+        """Yield each plan with its images and labels; those of partners (``cmo``) come last.
 
         Args:
             plans: Of the steps that are left of an epoch.
 
         Yields:
-            The plan; uint8 of shape (n, C, H, W); int64 of shape (n + m,), natural rows first.
+            The plan; uint8 of shape (n + p, C, H, W), natural images first; int64 of shape
+            (n + m + p,), natural rows, noise rows, partners.
         """
         if not plans:
             return
-        labels = self._moved([plan.labels for plan in plans])
-        images = self._images([plan.natural for plan in plans])
+        labels = self._moved([_both(plan.labels, plan.partner_labels) for plan in plans])
+        images = self.images([_both(plan.natural, plan.partners) for plan in plans])
         yield from zip(plans, images, labels, strict=True)
 
-    def _images(self, batches: list[np.ndarray]) -> Iterator[Tensor]:
+    def images(self, batches: Sequence[np.ndarray]) -> Generator[Tensor]:
+        """Yield the images at the indices of each batch, uint8 of shape (B, C, H, W)."""
+        if not batches:
+            return
         if self._pixels is not None:
             for index in self._moved(batches):
                 yield self._pixels.index_select(0, index)
@@ -78,10 +84,14 @@ class Feed:
         for images in read_ahead(self.split.images, batches, depth=AHEAD, pin=pin):
             yield images.to(self.device, non_blocking=True)
 
-    def _moved(self, parts: list[np.ndarray]) -> tuple[Tensor, ...]:
+    def _moved(self, parts: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
         """Bring arrays to the device in one transfer."""
         whole = torch.from_numpy(np.concatenate(parts)).to(self.device)
         return whole.split([len(part) for part in parts])
+
+
+def _both(rows: np.ndarray, partners: np.ndarray) -> np.ndarray:
+    return np.concatenate([rows, partners]) if len(partners) else rows
 
 
 def _why_not_resident(split: Split, device: torch.device, share: float) -> str | None:

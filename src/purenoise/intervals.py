@@ -3,7 +3,7 @@
 Few numbers are at hand (3 to 10 seeds), so the methods are those that keep their promise there:
 Student's t for intervals, exact sign flips for tests. A percentile bootstrap of 5 numbers covers
 84 %, not 95 %; it is refused below 10, and what it covers then is in ``BOOTSTRAP_COVERAGE``. SciPy
-does the arithmetic. Imports no torch.
+knows the distributions. Imports no torch.
 
 All of it holds for the subset and the test images that were used: seeds vary, these do not.
 """
@@ -167,7 +167,7 @@ def sign_flip_test(differences: ArrayLike, seed: int = 0) -> float:
     # Equal sums must count as equal in whatever order they were added.
     bound = abs(float(x.sum())) - TIE * float(np.abs(x).sum())
     if len(x) <= EXACT_SEEDS:
-        # The first sign stays: flipping all signs gives the same distance from 0.
+        # One sign stays: flipping all signs gives the same distance from 0.
         return _as_far(x, np.arange(2 ** (len(x) - 1), dtype=np.int64), bound) / 2 ** (len(x) - 1)
     draws = np.random.default_rng(seed)
     far = 0

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from purenoise.comparison import Comparison, analyse
-from purenoise.conversion import convert
 from purenoise.errors import PureNoiseError, RunError
 from purenoise.experiment import run_identity
+from purenoise.fitting import make_ready
 from purenoise.methods import build_phases
 from purenoise.network import network
 from purenoise.overrides import as_typed, plain
@@ -106,8 +106,7 @@ def _fits(run: PlannedRun, data: Prepared) -> list[str]:
             for phase in phases:
                 phase.loss(phase.first)
             model = network(recipe, data)
-            if any(phase.has_noise for phase in phases):
-                convert(model, recipe.stop_gradient)
+            make_ready(model, recipe, phases, data.dataset.image_shape)
     except PureNoiseError as error:
         return [f"{run.variant.label}: {error}"]
     return []

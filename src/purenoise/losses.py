@@ -1,115 +1,24 @@
 """Losses for imbalanced data, all with one rule for how rows become a number.
 
-A loss gives, per row, a weighted term and a weight; the loss is the sum of the terms divided by the
-sum of the weights (focal: by the number of rows). The rule is the same for hard, soft, smoothed and
-mixed targets, which torch's own cross-entropy does not keep: it divides index targets by the sum of
-weights and probability targets by the batch size. Half-precision logits are raised to float32, as
-sums over a batch are not exact below it. A soft target t stands for the mix
-sum_c t_c L(c), so mixing labels is mixing losses: lambda L(a) + (1 - lambda) L(b). Noise rows are
-rows like any other and keep their class's weight.
+The rule, and what every loss takes and gives, is in :mod:`purenoise.lossbase`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from purenoise.errors import DataError, RecipeError, did_you_mean
 from purenoise.longtail import check_counts
+from purenoise.lossbase import ClassificationLoss
 
 FOCAL_FORMS = ("standard", "ldam-drw")
-
-
-class ClassificationLoss(nn.Module):
-    """A loss over logits (B, C) with targets int64 (B,) or probabilities (B, C).
-
-    Args:
-        weight: Class weights, shape (C,), or None for 1 each.
-        label_smoothing: Share of the target that is spread over all classes, in [0, 1).
-
-    Raises:
-        RecipeError: If label_smoothing is outside [0, 1), or weights are negative or all 0.
-    """
-
-    weight: Tensor | None
-
-    def __init__(self, weight: ArrayLike | None = None, label_smoothing: float = 0.0) -> None:
-        super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise RecipeError(f"label_smoothing is {label_smoothing}, and must be in [0, 1).")
-        self._keep("weight", None if weight is None else _check_weight(weight))
-        self.label_smoothing = label_smoothing
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss, a scalar.
-
-        Args:
-            logits: Shape (B, C).
-            targets: int64 of shape (B,), or probabilities of shape (B, C).
-
-        Raises:
-        Returns:
-            A scalar; 0 where all rows have weight 0.
-
-        Raises:
-            DataError: If the shapes or the kind of targets do not fit.
-        """
-        terms, weights = self.rows(logits, targets)
-        return terms.sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
-
-    def rows(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weighted terms and weights per row, each (B,); sum both over parts of a batch."""
-        _check_shapes(logits, targets)
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits = logits.float()
-        targets = targets.long() if targets.dim() == 1 else targets
-        if targets.dim() == 1 and self.label_smoothing == 0:
-            weights = self._weight_of(logits)[targets]
-            return weights * self.hard(logits, targets), weights
-        # No matrix product: autocast would round it to 8 bits.
-        weights = _soft(targets, logits, self.label_smoothing) * self._weight_of(logits)  # (B, C)
-        return (weights * self.per_class(logits)).sum(1), weights.sum(1)
-
-    def hard(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the unweighted loss of each row for an index target, shape (B,)."""
-        return self.per_class(logits).gather(1, targets[:, None]).squeeze(1)
-
-    def per_class(self, logits: Tensor) -> Tensor:
-        """Return the unweighted loss of each row for each class it might have, shape (B, C)."""
-        raise NotImplementedError
-
-    def _weight_of(self, logits: Tensor) -> Tensor:
-        ones = self.weight is None
-        return logits.new_ones(logits.shape[1]) if ones else self._of("weight", logits)
-
-    def _keep(self, name: str, values: NDArray[np.float64] | None) -> None:
-        """Keep one number per class in a buffer that checkpoints do not hold."""
-        tensor = None if values is None else torch.from_numpy(values.copy())
-        self.register_buffer(name, tensor, persistent=False)
-
-    def _of(self, name: str, logits: Tensor) -> Tensor:
-        """Return a buffer in the dtype of the logits, refusing another number of classes."""
-        values: Tensor = getattr(self, name)
-        n = logits.shape[1]
-        if len(values) != n:
-            raise DataError(
-                f"The loss has a {name} for {len(values)} classes, and {n} logits came."
-            )
-        return values.to(logits.dtype)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ClassificationLoss:
-        """Move buffers; a device without float64 (MPS) gets them in float32."""
-        try:
-            return super()._apply(fn, recurse)
-        except TypeError:
-            super()._apply(torch.Tensor.float, recurse)
-            return super()._apply(fn, recurse)
+SMOOTHING_SHAPES = ("concave", "linear", "convex")
 
 
 class CrossEntropyLoss(ClassificationLoss):
@@ -278,11 +187,94 @@ class LogitAdjustedLoss(CrossEntropyLoss):
         return logits + self.tau * self._of("log_prior", logits)
 
 
+def class_smoothing(
+    counts: ArrayLike, head: float = 0.4, tail: float = 0.1, shape: str = "concave"
+) -> NDArray[np.float64]:
+    """Return how far the label of each class is smoothed.
+
+    Args:
+        counts: Training images per class, shape (C,), each at least 1.
+        head: Smoothing of the largest class, in [0, 1).
+        tail: Smoothing of the smallest, in [0, 1). The paper has head above tail.
+        shape: How it runs between them, with x = (n - n_min) / (n_max - n_min): ``concave``
+            sin(pi x / 2), ``linear`` x, ``convex`` 1 - cos(pi x / 2).
+
+    Returns:
+        tail + (head - tail) f(x), float64 of shape (C,); head throughout if all counts are equal.
+
+    Raises:
+        RecipeError: If a share is outside [0, 1) or the shape unknown.
+        DataError: If a class has no images.
+
+    Example:
+        >>> class_smoothing([100, 55, 10], shape="linear").round(2).tolist()
+        [0.4, 0.25, 0.1]
+
+    Source: Zhong et al. 2021 (MiSLAS), section 3.2; its 1 + sin(3 pi / 2 + pi x / 2) is
+    1 - cos(pi x / 2).
+    """
+    if shape not in SMOOTHING_SHAPES:
+        hint = did_you_mean(shape, SMOOTHING_SHAPES)
+        raise RecipeError(f"Smoothing shape {shape!r} is not known.", hint)
+    if not (0 <= head < 1 and 0 <= tail < 1):
+        raise RecipeError(f"Label smoothing has head {head} and tail {tail}; both lie in [0, 1).")
+    n = check_counts(counts).astype(np.float64)
+    spread = n.max() - n.min()
+    x = (n - n.min()) / spread if spread else np.ones(len(n))
+    f = {"concave": np.sin(np.pi * x / 2), "linear": x, "convex": 1 - np.cos(np.pi * x / 2)}
+    return tail + (head - tail) * f[shape]
+
+
+class LabelAwareSmoothingLoss(CrossEntropyLoss):
+    """Cross-entropy with labels that are smoothed more in large classes, which are overconfident.
+
+    The label of class c becomes 1 - e_c at c and e_c / (C - 1) at every other class; a soft target
+    is the mix of its classes' smoothed labels.
+
+    Args:
+        counts: Training images per class, shape (C,), each at least 1.
+        head, tail, shape: See :func:`class_smoothing`.
+        weight: See :class:`ClassificationLoss`.
+
+    Raises:
+        DataError: If a class has no images.
+        RecipeError: If a share is outside [0, 1) or the shape unknown.
+
+    Source: Zhong et al. 2021 (MiSLAS), section 3.2. Differs: their code spreads e_c over all C
+    classes, so that the label's own class keeps e_c / C of it; we follow the paper.
+    """
+
+    smoothing: Tensor
+
+    def __init__(
+        self,
+        counts: ArrayLike,
+        head: float = 0.4,
+        tail: float = 0.1,
+        shape: str = "concave",
+        weight: ArrayLike | None = None,
+    ) -> None:
+        super().__init__(weight)
+        self._keep("smoothing", class_smoothing(counts, head, tail, shape))
+
+    @property
+    def smooths(self) -> bool:
+        """Whether index targets are smoothed: always."""
+        return True
+
+    def smoothed(self, targets: Tensor) -> Tensor:
+        """Return probabilities (B, C), each class's part of a row smoothed by its own share."""
+        given_away = targets * self._of("smoothing", targets)  # (B, C)
+        received = given_away.sum(1, keepdim=True) - given_away  # from all other classes
+        return targets - given_away + received / max(1, targets.shape[1] - 1)
+
+
 LOSSES: dict[str, type[ClassificationLoss]] = {
     "cross-entropy": CrossEntropyLoss,
     "focal": FocalLoss,
     "ldam": LDAMLoss,
     "balanced-softmax": LogitAdjustedLoss,
+    "label-aware-smoothing": LabelAwareSmoothingLoss,
 }
 
 
@@ -298,7 +290,7 @@ def build_loss(
 
     Args:
         name: A key of ``LOSSES``.
-        counts: Training images per class, for losses with margins.
+        counts: Training images per class, for losses with margins or smoothing by them.
         prior: Class prior of the rows that the loss sees, for losses with a prior.
         weight: Class weights.
         **options: Further arguments of the loss.
@@ -312,39 +304,12 @@ def build_loss(
     """
     if name not in LOSSES:
         raise RecipeError(f"Loss {name!r} is not known.", did_you_mean(name, LOSSES))
-    known: dict[str, Any] = {"ldam": {"counts": counts}, "balanced-softmax": {"prior": prior}}
+    known: dict[str, Any] = {
+        "ldam": {"counts": counts},
+        "balanced-softmax": {"prior": prior},
+        "label-aware-smoothing": {"counts": counts},
+    }
     try:
         return LOSSES[name](weight=weight, **known.get(name, {}), **options)
     except TypeError as error:
         raise RecipeError(f"Loss {name!r} does not take these options: {error}.") from error
-
-
-def _check_weight(weight: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(weight, np.float64)
-    if values.ndim != 1 or not np.all((values >= 0) & np.isfinite(values)) or not values.any():
-        raise RecipeError(
-            "Class weights must be a list of numbers, not negative and not all 0, got "
-            f"{values.tolist()}."[:200]
-        )
-    return values
-
-
-def _check_shapes(logits: Tensor, targets: Tensor) -> None:
-    fits = targets.shape == logits.shape[:1] or targets.shape == logits.shape
-    if logits.dim() != 2 or not fits:
-        raise DataError(
-            f"Logits {tuple(logits.shape)} and targets {tuple(targets.shape)} do not fit.",
-            "Logits are (B, C); targets are class indices (B,) or probabilities (B, C).",
-        )
-    if targets.dim() == 1 and (targets.is_floating_point() or targets.dtype == torch.bool):
-        raise DataError(
-            f"Targets of shape (B,) are class indices, got {targets.dtype}.",
-            "Give whole numbers 0..C-1, or probabilities of shape (B, C).",
-        )
-
-
-def _soft(targets: Tensor, logits: Tensor, smoothing: float) -> Tensor:
-    """Targets as probabilities of shape (B, C), smoothed."""
-    n_classes = logits.shape[1]
-    soft = F.one_hot(targets, n_classes) if targets.dim() == 1 else targets
-    return soft.to(logits.dtype) * (1 - smoothing) + smoothing / n_classes

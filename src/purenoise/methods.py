@@ -1,21 +1,24 @@
 """A method's phases made concrete for one data set.
 
-The only place where sampler, loss, noise and phases meet.
+The only place where sampler, loss, noise, mixing and phases meet.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from purenoise.losses import ClassificationLoss, build_loss
-from purenoise.methodfile import LossSpec, Method, PhaseSpec
+from purenoise.methodfile import LossSpec, Method, MixSpec, PhaseSpec
 from purenoise.noise import replacement_probabilities
 from purenoise.samplers import SAMPLERS, ClassSampler, ProgressiveSampler, effective_number_weights
 from purenoise.schedules import boundary
 
+Span = tuple[PhaseSpec, int, int]  # a phase, its first epoch and the epoch after its last
 NOISE_RATIO = 0.25  # noise:natural = 1:4 in the balanced-data variant
 
 
@@ -25,12 +28,13 @@ class Phase:
 
     Args:
         spec: What the method says.
-        loss_spec: The method's loss.
+        loss_spec: The loss: the phase's own, or the method's.
         first: First epoch.
         end: The epoch after the last.
         sampler: Draws the images of each epoch.
         replace: Probability with which a drawn image of each class becomes noise, shape (C,).
         ratio: Noise rows added per natural row (0, except for ``noise: augment``).
+        mixing: First epoch in which images are mixed, and the epoch after the last.
     """
 
     spec: PhaseSpec
@@ -40,6 +44,11 @@ class Phase:
     sampler: ClassSampler
     replace: NDArray[np.float64]
     ratio: float
+    mixing: tuple[int, int] = (0, 0)
+
+    def mix(self, epoch: int) -> MixSpec | None:
+        """Return the mixing of an epoch, or None."""
+        return self.spec.mix if self.mixing[0] <= epoch < self.mixing[1] else None
 
     @property
     def has_noise(self) -> bool:
@@ -47,7 +56,11 @@ class Phase:
         return self.spec.noise != "none"
 
     def priors(self, epoch: int) -> dict[str, NDArray[np.float64]]:
-        """Return the class prior of ``all`` rows and of the ``natural`` rows alone, each (C,)."""
+        """Return the class prior of ``all`` rows and of the ``natural`` rows alone, each (C,).
+
+        Of the rows as they are drawn: what mixing does to labels is not counted, as in the papers
+        that join mixing and a prior.
+        """
         drawn = self.sampler.class_shares(epoch)
         natural = drawn * (1 - self.replace)
         added = np.full(len(drawn), self.ratio / len(drawn))
@@ -67,7 +80,7 @@ class Phase:
         )
 
 
-def phase_spans(method: Method, epochs: int, defer: float) -> list[tuple[PhaseSpec, int, int]]:
+def phase_spans(method: Method, epochs: int, defer: float) -> list[Span]:
     """Return a method's phases with their first epoch and the epoch after their last.
 
     They cover all epochs in order; a phase that would have no epoch is left out.
@@ -75,6 +88,61 @@ def phase_spans(method: Method, epochs: int, defer: float) -> list[tuple[PhaseSp
     starts = [boundary(epochs, defer) if p.start == "defer" else 0 for p in method.phases]
     spans = zip(method.phases, starts, [*starts[1:], epochs], strict=True)
     return [(spec, first, end) for spec, first, end in spans if first < end]
+
+
+def mixing_epochs(spans: Sequence[Span]) -> list[tuple[int, int]]:
+    """Return for each phase the first epoch in which images are mixed, and the one after the last.
+
+    Phases that follow one another with the same mixing are one stretch, in which the first and the
+    last epochs (``skip``) go without, at most a tenth of it each. (0, 0) where nothing is mixed.
+
+    Example:
+        >>> from purenoise.methodfile import load_method
+        >>> mixing_epochs(phase_spans(load_method("cmo"), 200, 0.8))
+        [(3, 197)]
+        >>> mixing_epochs(phase_spans(load_method("open+cmo"), 20, 0.8))
+        [(2, 16), (16, 18)]
+    """
+    found = []
+    for spec, first, end in spans:
+        if spec.mix is None:
+            found.append((0, 0))
+            continue
+        start, stop = _stretch(spans, first)
+        skip = min(int(spec.mix.settings()["skip"]), (stop - start) // 10)
+        window = max(first, start + skip), min(end, stop - skip)
+        found.append(window if window[0] < window[1] else (0, 0))
+    return found
+
+
+def cut_at_mixing(spans: Sequence[Span]) -> list[Span]:
+    """Cut phases where mixing begins and ends, so that each is mixed throughout or not at all.
+
+    Example:
+        >>> from purenoise.methodfile import load_method
+        >>> spans = phase_spans(load_method("cmo"), 200, 0.8)
+        >>> [(spec.mix is not None, first, end) for spec, first, end in cut_at_mixing(spans)]
+        [(False, 0, 3), (True, 3, 197), (False, 197, 200)]
+    """
+    parts: list[Span] = []
+    for (spec, first, end), (start, stop) in zip(spans, mixing_epochs(spans), strict=True):
+        plain = spec.model_copy(update={"mix": None})
+        if start == stop:
+            parts.append((plain, first, end))
+        else:
+            parts += [(plain, first, start), (spec, start, stop), (plain, stop, end)]
+    return [(spec, first, end) for spec, first, end in parts if first < end]
+
+
+def _stretch(spans: Sequence[Span], epoch: int) -> tuple[int, int]:
+    """The epochs around one of them in which the mixing is the same, phases apart."""
+    stretches: list[list[Any]] = []
+    for spec, first, end in spans:
+        if stretches and stretches[-1][0] == spec.mix:
+            stretches[-1][2] = end
+        else:
+            stretches.append([spec.mix, first, end])
+    return next((first, end) for _, first, end in stretches if first <= epoch < end)
 
 
 def build_phases(
@@ -106,16 +174,18 @@ def build_phases(
         RecipeError: If delta is outside [0, 1].
     """
     phases = []
-    for spec, first, end in phase_spans(method, epochs, defer):
+    spans = phase_spans(method, epochs, defer)
+    for (spec, first, end), mixing in zip(spans, mixing_epochs(spans), strict=True):
         kind = SAMPLERS[spec.sampler]
         options = {"epochs": epochs} if kind is ProgressiveSampler else {}
         sampler = kind(labels, seed=seed, n_classes=n_classes, **options)
         replace = replacement_probabilities(sampler.counts, delta)
         phases.append(
             Phase(
-                spec, method.loss, first, end, sampler,
+                spec, method.loss_of(spec), first, end, sampler,
                 replace if spec.noise == "open" else np.zeros(n_classes),
                 NOISE_RATIO if spec.noise == "augment" else 0.0,
+                mixing,
             )
         )  # fmt: skip
     return phases

@@ -29,7 +29,7 @@ def _network(recipe: Recipe, n_classes: int, channels: int, *, pretrained: bool)
         n_classes,
         in_channels=channels,
         dropout=recipe.model.dropout,
-        cosine=recipe.resolved_method().loss.name == "ldam",
+        cosine=recipe.resolved_method().cosine,
         pretrained=pretrained,
         generator_seed=recipe.seed,
     )

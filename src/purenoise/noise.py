@@ -4,11 +4,13 @@ Source: Zada, Benou & Irani 2022, section 3 (OPeN). A drawn image of class i is 
 probability (1 - n_i / n_max) * delta and keeps its label. Noise is i.i.d. normal per pixel and
 channel, with the mean and deviation of all pixels of the long-tailed training images, clipped to
 [0, 1]. It is drawn in pixel space and normalised afterwards with the constants that natural images
-get; the best-known reproduction inserts it after normalisation, which we do not.
+get; the best-known reproduction inserts it after normalisation, which we do not unless asked to
+(:mod:`purenoise.noisesection`). Uniform noise and images with shuffled pixels are for ablations.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -73,6 +75,7 @@ def noise_images(
     std: Sequence[float] | Tensor,
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float32,
+    clip: bool = True,
 ) -> Tensor:
     """Draw noise images in pixel space.
 
@@ -83,6 +86,7 @@ def noise_images(
         std: Per channel, shape (C,).
         generator: Its device is where the images are made; None: the CPU's global generator.
         dtype: Of the result.
+        clip: Whether to clip to [0, 1], which the paper does in its text and not in its listing.
 
     Returns:
         N(mean, std) clipped to [0, 1], shape (n, C, *size).
@@ -98,7 +102,51 @@ def noise_images(
     mu = torch.as_tensor(mean, dtype=dtype).to(device, non_blocking=True).view(shape)
     sigma = torch.as_tensor(std, dtype=dtype).to(device, non_blocking=True).view(shape)
     noise = torch.empty((n, mu.shape[1], *size), dtype=dtype, device=device)
-    return noise.normal_(generator=generator).mul_(sigma).add_(mu).clamp_(0, 1)
+    noise.normal_(generator=generator).mul_(sigma).add_(mu)
+    return noise.clamp_(0, 1) if clip else noise
+
+
+def uniform_images(n: int, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Draw uniform noise images in pixel space.
+
+    Args:
+        n: How many.
+        shape: Channels, height and width.
+        generator: Its device is where the images are made.
+
+    Returns:
+        i.i.d. U(0, 1) per pixel and channel, float32 of shape (n, C, H, W).
+
+    Example:
+        >>> uniform_images(2, (3, 4, 4), torch.Generator()).shape
+        torch.Size([2, 3, 4, 4])
+    """
+    return torch.rand((n, *shape), generator=generator, device=generator.device)
+
+
+def shuffle_pixels(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Put the pixels of each image into a random order, the same for all its channels.
+
+    Args:
+        images: Any dtype, shape (n, C, H, W).
+        generator: On the device of the images.
+
+    Returns:
+        Shape and dtype of ``images``; each image has an order of its own, all orders equally
+        likely.
+
+    Example:
+        >>> image = torch.arange(8).view(1, 2, 2, 2)
+        >>> out = shuffle_pixels(image, torch.Generator().manual_seed(0))
+        >>> (out[0, 1] - out[0, 0]).flatten().tolist()
+        [4, 4, 4, 4]
+    """
+    n, channels, *size = images.shape
+    keys = torch.rand(
+        (n, math.prod(size)), generator=generator, device=images.device, dtype=torch.float32
+    )
+    order = keys.argsort(dim=1, stable=True)[:, None].expand(n, channels, -1)  # (n, C, H W)
+    return images.flatten(2).gather(2, order).view(images.shape)
 
 
 class PixelStatistics:

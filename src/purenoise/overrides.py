@@ -20,6 +20,8 @@ from purenoise.errors import RecipeError
 from purenoise.faults import keys, unknown_key
 from purenoise.names import SHORT_DATA
 
+FIRST_KEYS = {"augment": "policy", "noise": "kind"}  # of sections that a single word stands for
+
 
 @dataclass(frozen=True)
 class Override:
@@ -196,7 +198,7 @@ def _set(content: dict[str, Any], path: str, value: Any) -> None:
     for parent in parents:
         inner = here.get(parent)
         if isinstance(inner, str):  # `augment: open` is short for its first key
-            first = {"policy": inner} if parent == "augment" else {"name": inner}
+            first = {FIRST_KEYS.get(parent, "name"): inner}
             inner = data_section(inner) if parent == "data" else first
         if not isinstance(inner, dict | None):
             return  # no section: the check of the whole recipe says so

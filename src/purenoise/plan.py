@@ -2,20 +2,26 @@
 
 Everything is drawn at once from (seed, epoch), before the first step. The plan never depends on how
 far a run came, so a resumed run continues the same plan; and no step waits for a device to learn
-how many of its rows are noise.
+how many of its rows are noise, or whether its images are mixed and with which.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from purenoise.methodfile import MixSpec
 from purenoise.methods import Phase
 from purenoise.noise import choose_noise
-from purenoise.runtime import CHOICE, LABELS, generator, stream_seed
+from purenoise.runtime import CHOICE, LABELS, MIX, generator, stream_seed
+from purenoise.samplers import ClassBalancedSampler
+
+
+def _no_rows() -> NDArray[np.int64]:
+    return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -25,10 +31,16 @@ class StepPlan:
     Args:
         natural: Indices of the natural images, shape (n,).
         labels: Labels of all rows, natural first, int64 of shape (n + m,).
+        mix: How the natural images are mixed, or None.
+        partners: Indices of the images that boxes are cut from (``cmo``), shape (n,) or (0,).
+        partner_labels: Their labels.
     """
 
     natural: NDArray[np.int64]
     labels: NDArray[np.int64]
+    mix: MixSpec | None = None
+    partners: NDArray[np.int64] = field(default_factory=_no_rows)
+    partner_labels: NDArray[np.int64] = field(default_factory=_no_rows)
 
     @property
     def n_noise(self) -> int:
@@ -70,7 +82,31 @@ def plan_epoch(phase: Phase, epoch: int, batch_size: int, seed: int) -> list[Ste
                 ]),
             )
         )  # fmt: skip
-    return _join_singles(plans) if batch_size > 1 else plans
+    plans = _join_singles(plans) if batch_size > 1 else plans
+    mix = phase.mix(epoch)
+    return plans if mix is None else _with_mixing(plans, mix, phase, stream_seed(seed, MIX, epoch))
+
+
+def _with_mixing(plans: list[StepPlan], mix: MixSpec, phase: Phase, seed: int) -> list[StepPlan]:
+    """Choose the batches that are mixed, and for ``cmo`` the images that boxes are cut from.
+
+    The sampler of those draws p(image) ~ 1 / n_c, with a seed of its own: with the run's, a phase
+    that samples so itself would paste each image into itself.
+    """
+    coins = np.random.default_rng(seed).random(len(plans))
+    labels, drawn, at = phase.sampler.labels, _no_rows(), 0
+    if mix.name == "cmo":
+        n_classes = len(phase.replace)
+        drawn = ClassBalancedSampler(labels, seed=seed, n_classes=n_classes).order(0)
+    mixed = []
+    for plan, coin in zip(plans, coins, strict=True):
+        rows = drawn[at : at + len(plan.natural)]
+        at += len(plan.natural)
+        chosen = coin < mix.settings()["prob"] and len(plan.natural) > 0
+        mixed.append(
+            replace(plan, mix=mix, partners=rows, partner_labels=labels[rows]) if chosen else plan
+        )
+    return mixed
 
 
 def _join_singles(plans: list[StepPlan]) -> list[StepPlan]:

@@ -12,7 +12,7 @@ import torch
 
 from purenoise.errors import RecipeError, did_you_mean
 from purenoise.experiment import plain_recipe, run_path
-from purenoise.prepare import absolute_root, check_folder_unchanged
+from purenoise.prepare import check_folder_unchanged, placed
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.runlog import RunFolder
 from purenoise.runtime import available_cores, resolve_device, resolve_threads
@@ -128,7 +128,7 @@ def _planned_runs(
         if key in ("method", "seed"):
             raise RecipeError(f"A comparison takes {key}s=, not {key}=.", f"Such as {key}s=...")
     base = plain_recipe(name, overrides)
-    base = base.model_copy(update={"data": absolute_root(base.data)})
+    base = placed(base)
     runs, faults = [], []
     for seed in seeds:
         for variant in variants:
@@ -139,7 +139,7 @@ def _planned_runs(
                 if seed == seeds[0]:
                     faults.append(f"{variant.label}: {error.message}")
                 continue
-            recipe = recipe.model_copy(update={"data": absolute_root(recipe.data)})
+            recipe = placed(recipe)
             folder = run_path(recipe, base)
             words = ["purenoise", "train", *([name] if name else []), *overrides,
                      *variant.changes, f"method={variant.method}", f"seed={seed}"]  # fmt: skip

@@ -24,10 +24,12 @@ from purenoise.longtail import (
 )
 from purenoise.names import check_data_set, check_subset
 from purenoise.noise import pixel_statistics
+from purenoise.noisesection import PHOTOGRAPHS
 
 if TYPE_CHECKING:
     from purenoise.data.cacheroot import CacheChoice
     from purenoise.data.scan import FolderScan
+    from purenoise.recipe import Recipe
 
 SIDE = 64  # of folder images, unless the recipe says otherwise
 CHUNK = 1000  # images, or fewer if they take more than
@@ -157,6 +159,14 @@ def absolute_root(data: Data) -> Data:
     if data.name != "folder" or not path or not Path(path).is_dir():
         return data  # loading refuses a folder that is missing in the user's own words
     return data.model_copy(update={"root": os.path.realpath(path)})
+
+
+def placed(recipe: Recipe) -> Recipe:
+    """Return the recipe with the whole paths of the folders that it reads."""
+    noise, path = recipe.noise, os.path.expanduser(recipe.noise.source or "")
+    if noise.source not in (None, PHOTOGRAPHS) and Path(path).is_dir():
+        noise = noise.model_copy(update={"source": os.path.realpath(path)})
+    return recipe.model_copy(update={"data": absolute_root(recipe.data), "noise": noise})
 
 
 def check_unchanged(kept: Mapping[str, Any], dataset: Dataset, data: Data, run: str | Path) -> None:

@@ -19,6 +19,7 @@ from pydantic import (
     Tag,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from purenoise import yamlfile
@@ -27,6 +28,7 @@ from purenoise.errors import RecipeError, did_you_mean
 from purenoise.faults import keys, sentences
 from purenoise.methodfile import Method, known_methods, load_method, method_names
 from purenoise.names import SHORT_DATA, check_model, check_policy
+from purenoise.noisesection import Noise
 from purenoise.overrides import (
     apply_overrides,
     data_section,
@@ -36,6 +38,7 @@ from purenoise.overrides import (
 )
 
 RECIPES = Path(__file__).parent / "recipes"
+LATER_KEYS = ("noise", "batch_norm")  # are hashed only where they are set
 
 
 MethodOrName = Annotated[
@@ -105,6 +108,8 @@ class Recipe(Part):
     )
     delta: Share = Field(default=1 / 3, ge=0, le=1)
     stop_gradient: Literal["branch", "affine", "none"] = "branch"
+    noise: Noise = Noise()
+    batch_norm: Literal["dar", "shared", "auxiliary"] = "dar"  # for steps with noise
     defer: Share = Field(default=0.8, ge=0, le=1)
     train: Train = Train()
     eval: Eval = Eval()
@@ -121,6 +126,11 @@ class Recipe(Part):
     @classmethod
     def _policy(cls, value: Any) -> Any:
         return {"policy": value} if isinstance(value, str) else value
+
+    @field_validator("noise", mode="before")
+    @classmethod
+    def _noise_kind(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
 
     @field_validator("model", mode="before")
     @classmethod
@@ -158,6 +168,23 @@ class Recipe(Part):
             load_method(value)
         return value
 
+    @model_validator(mode="after")
+    def _batch_norm_fits(self) -> Recipe:
+        """Refuse what only DAR-BN has."""
+        if self.batch_norm == "dar":
+            return self
+        if self.stop_gradient != "branch":
+            raise ValueError(
+                f"stop_gradient has a meaning only with batch_norm=dar, and batch_norm is "
+                f"{self.batch_norm}, where gradients flow everywhere"
+            )
+        if self.speed.step == "masked" or self.speed.compile in (True, "force"):
+            raise ValueError(
+                f"speed.step=masked and speed.compile go with batch_norm=dar only, and batch_norm "
+                f"is {self.batch_norm}"
+            )
+        return self
+
     def resolved_method(self) -> Method:
         """Return the phases and the loss that ``method`` stands for."""
         return load_method(self.method) if isinstance(self.method, str) else self.method
@@ -187,6 +214,9 @@ class Recipe(Part):
         }  # fmt: skip
         content = self.model_dump(mode="json", exclude=idle)  # type: ignore[arg-type]
         content["method"] = self.resolved_method().model_dump(mode="json")
+        for key in LATER_KEYS:  # so that runs from before there were such keys keep their folders
+            if getattr(self, key) == type(self).model_fields[key].default:
+                del content[key]
         if self.data.name in ("cifar10", "cifar100"):  # MD5 sums are checked: any place will do
             del content["data"]["root"]
         return content

@@ -6,13 +6,14 @@ Imports no torch.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from purenoise.errors import RecipeError, RunError
-from purenoise.recipe import Recipe, load_recipe
+from purenoise.recipe import LATER_KEYS, Recipe, load_recipe
 from purenoise.runlog import RunFolder
 
 # Column, place in a run's metrics, and whether more is better.
@@ -32,7 +33,7 @@ METRICS: dict[str, tuple[tuple[str, ...], bool]] = {
     "ECE": (("ece",), False),
 }
 # Keys that belong to a method and not to the protocol by which methods are compared.
-METHOD_KEYS = ("method", "seed", "delta", "stop_gradient", "defer")
+METHOD_KEYS = ("method", "seed", "delta", "stop_gradient", "defer", "noise", "batch_norm")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,10 @@ def read_records(folders: Iterable[str | Path]) -> tuple[list[Record], dict[str,
             if summary["test"] is None:
                 left_out[str(path)] = "it has no test images"
                 continue
+            fault = _fault(summary)
+            if fault:
+                left_out[str(path)] = f"its summary.json is damaged: {fault}"
+                continue
             recipe = load_recipe(str(files.recipe))
             files.check_recipe(recipe.digest())
             found.append((path, recipe, summary))
@@ -97,6 +102,34 @@ def read_records(folders: Iterable[str | Path]) -> tuple[list[Record], dict[str,
         for label, (path, recipe, summary) in zip(labels, found, strict=True)
     ]
     return records, left_out
+
+
+def _fault(summary: Mapping[str, Any]) -> str:
+    """Return what a comparison would miss in a summary; empty if it is whole."""
+    try:
+        n = len(summary["class_names"])
+        test, environment = summary["test"], summary["environment"]
+        for key in ("data", "image_shape", "normalize", "noise"):
+            summary[key]
+        for metric, (place, _) in METRICS.items():
+            found = test
+            for key in place:
+                found = found[key]
+            if found is not None and not math.isfinite(found):
+                return f"{metric} is no number"
+        if not isinstance(environment, dict) or not isinstance(test["accuracy"], float):
+            return "it lacks numbers or the environment"
+        lists = {"counts": summary["counts"]} | {
+            name: test[name] for name in ("per_class", "n_test", "confusion")
+        }
+        for name, rows in lists.items():
+            if len(rows) != n:
+                return f"{name} does not fit {n} classes"
+    except KeyError as error:
+        return f"it has no {error.args[0]!r}"
+    except TypeError:
+        return "its values are of other types than a run writes"
+    return ""
 
 
 def _run_folders(folders: Iterable[str | Path]) -> list[Path]:
@@ -123,13 +156,18 @@ def _labels(recipes: Sequence[Recipe]) -> list[str]:
         name = recipe.method_name()
         namesakes = [f for r, f in zip(recipes, flat, strict=True) if r.method_name() == name]
         differing = sorted(k for k in mine if any(f.get(k) != mine[k] for f in namesakes))
-        labels.append(":".join([name, *(f"{key}={mine[key]}" for key in differing)]))
+        labels.append(":".join([name, *(f"{key}={_short(mine[key])}" for key in differing)]))
     return labels
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
     """Return the keys that matter with dots, without method and seed."""
-    content = recipe.content()
+    later = recipe.model_dump(mode="json", include=set(LATER_KEYS))
+    content = later | recipe.content()  # which leaves out what is not set of these
     del content["method"], content["seed"]
     return dict(_walk(content, ""))
 

@@ -16,13 +16,14 @@ from typing import Any
 
 from purenoise.checkpoint import load_state, save_state
 from purenoise.errors import RunError
+from purenoise.headstage import stages_of
 from purenoise.methodfile import PhaseSpec
-from purenoise.methods import phase_spans
+from purenoise.methods import cut_at_mixing, phase_spans
 from purenoise.recipe import Recipe
 from purenoise.training import State
 
 # What only steps with noise read, and so cannot change a phase without.
-ONLY_WITH_NOISE = ("delta", "stop_gradient")
+ONLY_WITH_NOISE = ("delta", "stop_gradient", "noise", "batch_norm")
 
 
 def boundaries(recipe: Recipe) -> list[int]:
@@ -43,23 +44,30 @@ def prefix_key(recipe: Recipe, identity: Mapping[str, Any], epoch: int) -> str:
     """
     content = recipe.content()
     method = content.pop("method")
-    spans = [(s, a, min(e, epoch)) for s, a, e in _spans(recipe) if a < epoch]
+    spans = [(s, a, min(e, epoch)) for s, a, e in cut_at_mixing(_spans(recipe)) if a < epoch]
+    stages = stages_of(_spans(recipe))
     phases: list[dict[str, Any]] = []
-    for spec, first, end in spans:
+    for spec, first, end in spans:  # a phase's own loss takes the place of the method's
         phase = {"loss": method["loss"], **spec.model_dump(mode="json"), "first": first, "end": end}
         del phase["start"]
+        stretch = next(s.stretch for s in stages if s.first <= first < s.end)
+        if stretch != (0, recipe.train.epochs):  # a learning rate that is not the usual one
+            phase["stretch"] = stretch
         same = phases and {**phases[-1], "end": 0, "first": 0} == {**phase, "end": 0, "first": 0}
         if same:
             phases[-1]["end"] = end
         else:
             phases.append(phase)
+    kept = {key: value for key, value in identity.items() if key != "recipe"}
     del content["defer"]  # it is in the epochs of the phases
     if all(spec.noise == "none" for spec, _, _ in spans):
         for key in ONLY_WITH_NOISE:
-            del content[key]
+            content.pop(key, None)
         noisy_form = identity["speed"]["step"] != "two-pass" and _noisy(recipe)
         content["form"] = "masked" if noisy_form else "plain"
-    kept = {key: value for key, value in identity.items() if key != "recipe"}
+        kept.pop("noise_images", None)
+        if _noisy(recipe) and recipe.batch_norm == "auxiliary":  # has other parameters at once
+            content["batch_norm"] = recipe.batch_norm
     text = json.dumps([content, phases, kept], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Switches:
         bf16: Whether the model runs under bfloat16 autocast; weights stay float32.
         compile: Whether ``torch.compile`` compiles the model for fixed shapes.
         compile_forced: Whether a model that cannot be compiled is an error.
+        masked_asked: Whether the masked form was asked for, compiled or not.
         warnings: Wishes that the device cannot grant, one sentence each.
     """
 
@@ -45,12 +46,18 @@ class Switches:
     bf16: bool = False
     compile: bool = False
     compile_forced: bool = False
+    masked_asked: bool = False
     warnings: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Return what changes rounding, as plain values for a run's identity and summary."""
         kept = ("step", "channels_last", "bf16", "compile")
         return {name: value for name, value in asdict(self).items() if name in kept}
+
+    def without_compiling(self) -> Switches:
+        """Return what is on if the model cannot be compiled after all."""
+        step = "masked" if self.masked_asked else "two-pass"
+        return replace(self, step=step, compile=False)
 
 
 def resolve_speed(speed: Speed, device: torch.device, precision: str) -> Switches:
@@ -74,7 +81,10 @@ def resolve_speed(speed: Speed, device: torch.device, precision: str) -> Switche
         reason = why_not(device, precision)
         if reason is not None and asked != "auto":
             text = f"speed.{name} cannot be had: {reason}"
-            (faults if asked == "force" else warnings).append(text)
+            if asked == "force":
+                faults.append(text)
+            else:
+                warnings.append(f"{text}; going on without")
         return reason is None
 
     on_gpu = device.type == "cuda"
@@ -82,6 +92,8 @@ def resolve_speed(speed: Speed, device: torch.device, precision: str) -> Switche
     channels_last = decide("channels_last", fast_layout, lambda *_: None)
     bf16 = decide("bf16", on_gpu, why_no_bf16)
     compiled = decide("compile", False, why_no_compile)
+    if compiled and speed.step == "two-pass":
+        warnings.append("speed.compile compiles phases without noise only, as speed.step=two-pass")
     if faults:
         raise RecipeError(". ".join(faults) + ".", "true instead of force falls back with a word.")
     step = "masked" if compiled else "two-pass"
@@ -91,7 +103,8 @@ def resolve_speed(speed: Speed, device: torch.device, precision: str) -> Switche
         bf16=bf16,
         compile=compiled,
         compile_forced=speed.compile == "force",
-        warnings=tuple(f"{text}; going on without." for text in warnings),
+        masked_asked=speed.step == "masked",
+        warnings=tuple(f"{text}." for text in warnings),
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from purenoise.auxbn import AuxiliaryPass, BatchNorm, SharedPass
 from purenoise.errors import ModelError
 from purenoise.maskedpass import MaskedPass
 from purenoise.speed import Switches
@@ -25,22 +27,42 @@ class Step:
         rows: Rows of a whole batch.
         switches: What is on.
         noisy: Whether noise will come.
+        batch_norm: What batch norm does with noise rows; all but ``dar`` go with steps that are
+            neither masked nor compiled.
     """
 
-    def __init__(self, model: nn.Module, rows: int, switches: Switches, noisy: bool) -> None:
-        self.model, self.switches, self.noisy = model, switches, noisy
+    def __init__(
+        self,
+        model: nn.Module,
+        rows: int,
+        switches: Switches,
+        noisy: bool,
+        batch_norm: BatchNorm = "dar",
+    ) -> None:
+        if batch_norm != "dar" and (switches.step == "masked" or switches.compile):
+            raise ModelError(f"batch_norm={batch_norm} goes with plain two-pass steps only.")
+        self.model, self.rows, self.noisy = model, rows, noisy
         self.device = next(model.parameters()).device
-        compiler = partial(torch.compile, dynamic=False, fullgraph=True)
-        masked = switches.step == "masked"
-        self._eager: Forward = MaskedPass(model, rows) if masked and noisy else TwoPass(model)
-        self._with_noise: Forward = self._eager
-        self._plain: Forward = self._eager
+        self.batch_norm = batch_norm
+        self._arrange(switches)
+
+    def _arrange(self, switches: Switches) -> None:
+        """Choose the forms of steps in phases with noise and without."""
+        self.switches, model = switches, self.model
+        # Without noise a step is the model's own forward, whatever the form of the others.
+        self._plain: Forward = TwoPass(model)
+        self._with_noise: Forward = self._plain
+        if self.noisy and self.batch_norm != "dar":
+            kinds = {"auxiliary": AuxiliaryPass, "shared": SharedPass}
+            self._with_noise = kinds[self.batch_norm](model)
+        compiler: Callable[..., Any] = partial(torch.compile, dynamic=False, fullgraph=True)
         if switches.compile:
             # A batch without padding or noise has few shapes: whole, and the last of an epoch.
             compiled = compiler(model)
             self._plain = lambda natural, _: logits_of(compiled(natural))
-            if masked and noisy:
-                self._with_noise = MaskedPass(model, rows, compiler=compiler)
+        if switches.step == "masked" and self.noisy:
+            used = compiler if switches.compile else None
+            self._with_noise = MaskedPass(model, self.rows, compiler=used)
 
     def __call__(self, natural: Tensor, noise: Tensor | None, *, phase_has_noise: bool) -> Tensor:
         """Return logits of shape (N + M, classes), at least float32.
@@ -96,7 +118,7 @@ class Step:
                     f"speed.compile=force, and the model cannot be compiled: {reason}",
                     "Use speed.compile=true, which goes on without, or false.",
                 ) from error
-            self._with_noise = self._plain = self._eager
+            self._arrange(self.switches.without_compiling())
             return f"speed.compile cannot be had: {reason}; going on without."
         finally:
             self.model.zero_grad(set_to_none=True)

@@ -19,18 +19,22 @@ import torch
 from torch import Tensor, nn
 
 from purenoise.augment import Augment, normalize
+from purenoise.auxbn import CHILD
 from purenoise.errors import RunError, TrainingError
 from purenoise.evaluate import predict_logits
 from purenoise.feed import Feed
+from purenoise.headstage import HeadStages, stages_of
 from purenoise.losses import ClassificationLoss
 from purenoise.methods import Phase, phase_at
 from purenoise.metrics import evaluate_logits
-from purenoise.noise import noise_images
+from purenoise.mixedlabels import MixedLabels
+from purenoise.mixing import mix
+from purenoise.noisesection import Noise
+from purenoise.noisesource import NoiseSource
 from purenoise.plan import StepPlan, plan_epoch
 from purenoise.prepare import Prepared
 from purenoise.recipe import Recipe, Train
-from purenoise.runtime import AUGMENT, MODEL, PIXELS, generator, stream_seed
-from purenoise.schedules import learning_rate
+from purenoise.runtime import AUGMENT, HEAD, MIX, MODEL, generator, stream_seed
 from purenoise.speed import Switches
 from purenoise.step import Step
 
@@ -61,7 +65,8 @@ class Fit:
     Args:
         recipe: What to do.
         data: Prepared data.
-        model: The network, converted if a phase has noise, on its device.
+        model: The network, with the recipe's kind of batch norm if a phase has noise, on its
+            device. It is plain again after :meth:`run`, apart from that.
         phases: Of the method.
         augment: Of the training images.
         switches: What makes steps fast; the default is the plain two-pass step.
@@ -93,14 +98,21 @@ class Fit:
         first = next(model.parameters())
         self.device, self.dtype = first.device, first.dtype
         rows, noisy = recipe.train.batch_size, any(phase.has_noise for phase in phases)
-        self.step = Step(model, rows, switches or Switches(), noisy)
+        switches = switches or Switches()
+        self.step = Step(model, rows, switches, noisy, recipe.batch_norm)
         self.feed = Feed(data.dataset.train, self.device, recipe.speed.resident)
         # Constants lie on the device from the start: a step copies nothing there but its images.
         self.mean, self.std = (self._constant(v, self.dtype) for v in (data.mean, data.std))
-        self.noise_mean, self.noise_std = (
-            self._constant(v, torch.float32) for v in (data.noise_mean, data.noise_std)
-        )
-        self.optimizer = build_optimizer(model, recipe.train)
+        self.noise = NoiseSource(
+            recipe.noise if noisy else Noise(), data, self.feed, self.dtype, recipe.seed,
+            recipe.data.memory_mib << 20,
+        )  # fmt: skip
+        self.counts = torch.from_numpy(phases[0].sampler.counts).to(self.device)
+        spans = [(phase.spec, phase.first, phase.end) for phase in phases]
+        self.stages = HeadStages(
+            model, stages_of(spans), recipe.train, build_optimizer, data.dataset.image_shape,
+            stream_seed(recipe.seed, HEAD, 0), switches.compile,
+        )  # fmt: skip
         self.history: list[dict[str, Any]] = []
         self._saved_at = time.monotonic()
 
@@ -115,6 +127,8 @@ class Fit:
             Interrupted: If it was asked to stop.
         """
         state = state or State()
+        last = max(0, state.epoch if state.step else state.epoch - 1)  # that was trained in
+        self.stages.enter(last, fresh=not state.model)
         if state.model:
             try:
                 self.model.load_state_dict(state.model)
@@ -129,7 +143,13 @@ class Fit:
         for epoch in range(state.epoch, self.recipe.train.epochs):
             resumed = epoch == state.epoch and state.step > 0
             self._epoch(epoch, state.step if resumed else 0, state.meters if resumed else {})
+        self.stages.leave()
         return self.history
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimiser of the stage at hand."""
+        return self.stages.optimizer
 
     def _constant(self, values: tuple[float, ...], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=self.device)
@@ -146,7 +166,8 @@ class Fit:
         """Train one epoch from ``first_step`` on, evaluate if it is time to, and tell."""
         train = self.recipe.train
         phase = phase_at(self.phases, epoch)
-        lr = learning_rate(train.lr, epoch, train.epochs, train.schedule, train.warmup)
+        self.stages.enter(epoch)
+        lr = self.stages.rate(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         loss = phase.loss(epoch).to(self.device)
@@ -155,9 +176,9 @@ class Fit:
             self.listener("phase", {"epoch": epoch, **phase.spec.model_dump()})
         meter = _Meter(self.device, meters)
         started = time.perf_counter()
-        self.model.train()
+        self.stages.set_modes()
         batches = self.feed.epoch(plans[first_step:])
-        with closing(batches):
+        with closing(batches), self.noise.reading(plans, epoch, first_step):
             for step, (plan, images, labels) in enumerate(batches, start=first_step):
                 value, hits = self._step(plan, images, labels, loss, phase.has_noise, epoch, step)
                 meter.add(value, hits, len(plan.labels), len(plan.natural))
@@ -185,30 +206,43 @@ class Fit:
     ) -> tuple[Tensor, Tensor]:
         """Take one step; return the loss, and which natural rows were right, (n, best five)."""
         torch.manual_seed(stream_seed(self.recipe.seed, MODEL, epoch, step))  # in a forked state
-        natural = self._natural(images, epoch, step)
+        n, rows = len(plan.natural), len(plan.labels)
+        natural, mixed = self._natural(plan, images, labels, epoch, step)
+        labels = labels[:rows]  # partners end with mixing
         noise = self._noise(plan.n_noise, epoch, step) if plan.n_noise else None
         self.optimizer.zero_grad(set_to_none=True)
         logits = self.step(natural, noise, phase_has_noise=phase_has_noise)  # (n + m, classes)
-        value = loss(logits, labels)
+        targets = labels if mixed is None else mixed.targets(logits.shape[1], whole=labels[n:])
+        value = loss(logits, targets)
         value.backward()
         if self.device.type == "cpu":  # reading it costs nothing here: stop before weights are hurt
             self._refuse_non_finite(value.item(), epoch, step, self.optimizer.param_groups[0]["lr"])
         self.optimizer.step()
-        n = len(plan.natural)
+        self.stages.after_step()
         best = logits[:n].detach().topk(min(5, logits.shape[1]), dim=1).indices  # (n, 5)
-        return value.detach(), best == labels[:n, None]
+        right = labels[:n] if mixed is None else mixed.larger()
+        return value.detach(), best == right[:, None]
 
-    def _natural(self, images: Tensor, epoch: int, step: int) -> Tensor:
-        """Augment and normalise natural images, shape (n, C, H, W)."""
+    def _natural(
+        self, plan: StepPlan, images: Tensor, labels: Tensor, epoch: int, step: int
+    ) -> tuple[Tensor, MixedLabels | None]:
+        """Augment, mix and normalise natural images, shape (n, C, H, W).
+
+        Pixels are mixed in [0, 1], where all images are alike; see :mod:`purenoise.mixing`.
+        """
         draws = generator(stream_seed(self.recipe.seed, AUGMENT, epoch, step))
-        return normalize(self.augment(images, draws).to(self.dtype), self.mean, self.std)
+        natural, mixed = self.augment(images, draws).to(self.dtype), None
+        if plan.mix is not None:
+            n = len(plan.natural)
+            shown = torch.cat([labels[:n], labels[len(plan.labels) :]])
+            draws = generator(stream_seed(self.recipe.seed, MIX, epoch, step))
+            natural, mixed = mix(plan.mix.name, natural, shown, draws, n=n, counts=self.counts,
+                                 **plan.mix.options())  # fmt: skip
+        return normalize(natural, self.mean, self.std), mixed
 
     def _noise(self, n: int, epoch: int, step: int) -> Tensor:
-        """Draw and normalise noise images, shape (n, C, H, W)."""
-        draws = generator(stream_seed(self.recipe.seed, PIXELS, epoch, step), self.device)
-        size = self.data.dataset.image_shape[1:]
-        noise = noise_images(n, size, self.noise_mean, self.noise_std, draws)
-        return normalize(noise.to(self.dtype), self.mean, self.std)
+        """Make the noise rows of a step, normalised, shape (n, C, H, W)."""
+        return self.noise.rows(n, epoch, step)
 
     def _after_step(self, epoch: int, step: int, n_steps: int, lr: float, meter: _Meter) -> None:
         self.listener("step", {"epoch": epoch, "step": step, "steps": n_steps, "lr": lr,
@@ -297,9 +331,13 @@ class _Meter:
 def build_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
     """Build the optimiser of a recipe; weight decay is on all parameters, as in the field.
 
-    Where torch has one kernel for the whole update of all parameters, that is taken.
+    Where torch has one kernel for the whole update of all parameters, that is taken. What only
+    noise trains (auxiliary batch norms) is a group of its own, which rests in steps without noise.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    learning = [(CHILD in name.split("."), p) for name, p in model.named_parameters()
+                if p.requires_grad]  # fmt: skip
+    groups = [[p for of_noise, p in learning if of_noise == wanted] for wanted in (False, True)]
+    parameters = [p for _, p in learning]
     options: dict[str, Any] = {"lr": train.lr, "weight_decay": train.weight_decay}
     kind: Callable[..., torch.optim.Optimizer] = torch.optim.SGD
     if train.optimizer == "sgd":
@@ -307,4 +345,4 @@ def build_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
     else:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer]
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return kind(parameters, fused=fused, **options)
+    return kind([{"params": group} for group in groups if group], fused=fused, **options)

@@ -76,16 +76,20 @@ def _both(
 ) -> Tensor:
     """Do the two passes; the noise pass knows its model."""
     run, model = call or (lambda model, x: model(x)), noise_pass.model
-    natural_logits = _natural(run, model, natural)
+    of_natural = natural_logits(run, model, natural)
     if noise is None or len(noise) == 0:
-        return natural_logits
+        return of_natural
     with noise_pass():
         noise_logits = logits_of(run(model, noise))
-    return torch.cat([natural_logits, noise_logits])  # (N + M, classes)
+    return torch.cat([of_natural, noise_logits])  # (N + M, classes)
 
 
-def _natural(run: Call, model: nn.Module, natural: Tensor) -> Tensor:
-    """Run the natural rows; say what is wrong if there are none and the model minds."""
+def natural_logits(run: Call, model: nn.Module, natural: Tensor) -> Tensor:
+    """Run the natural rows; say what is wrong if there are none and the model minds.
+
+    Raises:
+        ModelError: If there are no rows, and the model cannot run on none.
+    """
     try:
         return logits_of(run(model, natural))
     except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:

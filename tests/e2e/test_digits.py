@@ -23,8 +23,8 @@ KEYS = {
     "speed",
     "data", "class_names", "counts", "image_shape", "fingerprint", "subset_sha256",
     "n_train", "n_val", "n_test",
-    "normalize", "noise", "test", "val", "optimistic_best_on_test", "train_seconds", "seconds",
-    "environment",
+    "normalize", "noise", "test", "val", "optimistic_best_on_test", "probes", "train_seconds",
+    "seconds", "environment",
 }  # fmt: skip
 
 

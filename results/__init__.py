@@ -1,0 +1,1 @@
+"""What purenoise reaches, one row per run, beside what was published: ``python -m results``."""

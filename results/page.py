@@ -1,0 +1,228 @@
+"""Write docs/results.md and the table of the README from all rows; no number is typed here.
+
+A leaderboard holds what was trained on one subset with one network and one augmentation. Published
+numbers stand beside ours; where they were made or chosen in another way, or do not say how, the
+page says so under the table.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+
+from purenoise.comparison import points
+from purenoise.errors import RunError
+from purenoise.intervals import Estimate, paired, t_interval
+from results.rows import HERE, Row, read_all
+
+PAGE = HERE.parent / "docs" / "results.md"
+README = HERE.parent / "README.md"
+PUBLISHED = HERE / "published.csv"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+NONE = "not yet measured"
+UNSTATED = "not stated"
+STANDARD = "ldam"  # the subset that is meant where none is stated
+BASELINE = "drs"
+NAMES = {"cifar10": "CIFAR-10-LT", "cifar100": "CIFAR-100-LT", "digits": "digits",
+         "resnet32": "ResNet-32", "wide_resnet28_10": "WRN-28-10",
+         "small_cnn": "small CNN"}  # fmt: skip
+# What the README shows: data, ratio, architecture, augmentation.
+SHOWN = (
+    ("cifar10", "100", "wide_resnet28_10", "open"),
+    ("cifar10", "100", "resnet32", "flip-crop"),
+)
+SHOWN_METHODS = {"erm": "ERM", "drs": "DRS", "open": "OPeN"}
+SHOWN_SOURCES = {"Zada et al. 2022": "paper", "reproduction (MLRC 2022)": "reproduction"}
+COMPARED = {"subset": "subset", "epochs": "epochs", "selection": "epoch that counts",
+            "seeds": "seeds"}  # fmt: skip
+Board = tuple[str, str, str, str, str]
+
+
+def write() -> None:
+    """Put the tables between the marks of the page and of the README."""
+    ours, others = read_all(), published()
+    for path, text in ((PAGE, leaderboards(ours, others)), (README, readme_table(ours, others))):
+        path.write_text(filled(path.read_text(encoding="utf-8"), text), encoding="utf-8")
+
+
+def published() -> list[Row]:
+    """Return what was published, as typed from its sources."""
+    with PUBLISHED.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def filled(page: str, text: str) -> str:
+    """Return a page with ``text`` between its marks.
+
+    Raises:
+        RunError: If it has no marks.
+    """
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise RunError(f"A page has no marks {BEGIN} and {END}.")
+    return f"{head}{BEGIN}\n{text}\n{END}{tail}"
+
+
+def leaderboards(ours: Sequence[Row], others: Sequence[Row]) -> str:
+    """Return all leaderboards: those with runs of ours first."""
+    boards = dict.fromkeys([*map(_board, ours), *map(_board, others)])
+    parts = []
+    for board in boards:
+        mine = [row for row in ours if _board(row) == board]
+        theirs = [row for row in others if _board(row) == board]
+        parts += [_heading(board), *_leaderboard(mine, theirs), ""]
+    return "\n".join(parts).strip()
+
+
+def _board(row: Mapping[str, str]) -> Board:
+    subset = STANDARD if row["subset"] == UNSTATED else row["subset"]
+    return row["data"], row["ratio"], row["architecture"], row["augmentation"], subset
+
+
+def _heading(board: Board) -> str:
+    data, ratio, network, augmentation, subset = board
+    return (
+        f"## {NAMES.get(data, data)}, imbalance ratio {ratio}, {NAMES.get(network, network)}, "
+        f"augmentation `{augmentation}`, subset `{subset}`\n"
+    )
+
+
+def _leaderboard(mine: Sequence[Row], theirs: Sequence[Row]) -> Iterable[str]:
+    """Yield one table, best first, and what its reader has to know."""
+    lines = []
+    for group in groups(mine):
+        e = accuracy(group)
+        lines.append((e.mean, f"| **`{group[0]['method']}`** | **{spread(e)}** | {e.n} | "
+                      f"{group[0]['epochs']} | {group[0]['selection']} | ours, "
+                      f"`{group[0]['table']}` |"))  # fmt: skip
+    for row in theirs:
+        shown = f"{row['accuracy']} ± {row['spread']} (sd)" if row["spread"] else row["accuracy"]
+        note = f"; {row['note']}" if row["note"] else ""
+        lines.append((float(row["accuracy"]) / 100, f"| {row['method']} | {shown} | "
+                      f"{row['seeds']} | {row['epochs']} | {row['selection']} | {row['source']}, "
+                      f"{row['where']}{note} |"))  # fmt: skip
+    yield "| method | accuracy % | seeds | epochs | chosen | source |"
+    yield "|---|---|---|---|---|---|"
+    yield from (line for _, line in sorted(lines, key=lambda pair: -pair[0]))
+    if not mine:
+        yield f"\nOurs: {NONE}."
+    if differing := differences_of_protocol(mine, theirs):
+        yield "\nNot one protocol:\n"
+        yield from (f"- {text}" for text in differing)
+    if mine:
+        yield from _ours(mine)
+
+
+def differences_of_protocol(mine: Sequence[Row], theirs: Sequence[Row]) -> list[str]:
+    """Say what the numbers of one leaderboard do not have in common, a line each."""
+    found = []
+    for column, word in COMPARED.items():
+        who: dict[str, dict[str, None]] = {}
+        for row in theirs:
+            who.setdefault(row[column], {})[row["source"]] = None
+        for group in groups(mine):
+            value = str(len(group)) if column == "seeds" else group[0][column]
+            who.setdefault(value, {})["ours"] = None
+        if len(who) > 1:
+            said = "; ".join(f"{value}: {', '.join(names)}" for value, names in who.items())
+            found.append(f"{word} - {said}")
+    return found
+
+
+def groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the runs of each method by each protocol on each machine, by seed."""
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        key = tuple(row[k] for k in ("table", "protocol", "hardware", "versions", "method"))
+        found.setdefault(key, []).append(row)
+    return [sorted(group, key=lambda row: int(row["seed"])) for group in found.values()]
+
+
+def _ours(mine: Sequence[Row]) -> Iterable[str]:
+    """Yield our runs in detail: groups of classes, differences, commands, machines."""
+    found = groups(mine)
+    yield "\n| ours | many | medium | few | balanced accuracy | ECE | best epoch on test |"
+    yield "|---|---|---|---|---|---|---|"
+    for group in found:
+        names = ("many", "medium", "few", "balanced accuracy", "ECE")
+        cells = [spread(e) if (e := estimate(group, name)) else "n/a" for name in names]
+        best = estimate(group, "optimistic")
+        cells.append(f"{100 * best.mean:.1f} (optimistic)" if best else "n/a")
+        yield f"| `{group[0]['method']}` | {' | '.join(cells)} |"
+    yield "\nMean and 95 % interval (Student's t over seeds). What was run:\n"
+    for group in found:
+        seeds = ", ".join(row["seed"] for row in group)
+        first = group[0]
+        commits = ", ".join(dict.fromkeys(row["commit"] or "unknown" for row in group))
+        yield (
+            f"- `{first['command']}` (seeds {seeds}; table `{first['table']}`; subset SHA-256 "
+            f"{first['subset_sha256'][:16] or 'none'}; commit {commits}; {first['hardware']}; "
+            f"{first['versions']})"
+        )
+    said = [text for group in found if (text := against_baseline(group, found))]
+    if said:
+        yield "\nSeed by seed:\n"
+        yield from (f"- {text}" for text in said)
+
+
+def against_baseline(group: Sequence[Row], found: Sequence[Sequence[Row]]) -> str | None:
+    """Say how a method differs from the fair baseline that was run beside it; None if it cannot."""
+    first = group[0]
+    same = ("table", "protocol", "hardware", "versions")
+    for other in found:
+        if other[0]["method"] != BASELINE or other is group:
+            continue
+        if any(other[0][key] != first[key] for key in same):
+            continue
+        theirs = {row["seed"]: float(row["accuracy"]) for row in other}
+        both = [(float(r["accuracy"]), theirs[r["seed"]]) for r in group if r["seed"] in theirs]
+        if len(both) < 2:
+            return None
+        result = paired([a for a, _ in both], [b for _, b in both])
+        e = result.estimate
+        return (
+            f"`{first['method']}` minus `{BASELINE}`: {points(e.mean)} points, 95 % interval "
+            f"{points(e.low or 0)} to {points(e.high or 0)}, exact sign flips p = {result.p:.3g} "
+            f"({e.n} seeds cannot go below {result.least_p:.3g})"
+        )
+    return None
+
+
+def accuracy(group: Sequence[Row]) -> Estimate:
+    """Return mean and interval of the accuracy, which every row has."""
+    return t_interval([float(row["accuracy"]) for row in group])
+
+
+def estimate(group: Sequence[Row], column: str) -> Estimate | None:
+    """Return mean and interval of a column, None where a run has no such number."""
+    values = [row[column] for row in group]
+    return t_interval([float(v) for v in values]) if all(values) else None
+
+
+def spread(e: Estimate) -> str:
+    """Return mean and half width in per cent; the mean alone for one seed."""
+    if e.high is None:
+        return f"{100 * e.mean:.1f}"
+    return f"{100 * e.mean:.1f} ± {100 * (e.high - e.mean):.1f}"
+
+
+def readme_table(ours: Sequence[Row], others: Sequence[Row]) -> str:
+    """Return the table of the README: the paper's, the reproduction's and our numbers."""
+    lines = ["| | " + " | ".join(SHOWN_METHODS.values()) + " |", "|---" * 4 + "|"]
+    for shown in SHOWN:
+        board = (*shown, STANDARD)
+        name = NAMES[shown[2]] + (" (flip, crop)" if shown[3] == "flip-crop" else "")
+        for source, word in SHOWN_SOURCES.items():
+            found = {r["method"]: r["accuracy"] for r in others
+                     if r["source"] == source and _board(r) == board}  # fmt: skip
+            if found:
+                cells = [found.get(method, "") for method in SHOWN_METHODS]
+                lines.append(f"| {name}, {word} | {' | '.join(cells)} |")
+        mine = groups([row for row in ours if _board(row) == board])
+        cells = []
+        for method in SHOWN_METHODS:
+            own = [group for group in mine if group[0]["method"] == method]
+            cells.append("; ".join(f"{spread(accuracy(g))} (n = {len(g)})" for g in own) or NONE)
+        lines.append(f"| {name}, ours | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,117 @@
+"""A network made ready for what a recipe does with it, and made plain again when it is trained.
+
+Before training: batch norms of the kind that steps with noise need, and a look at whether the model
+can do what phases and method ask of its last layer. After: the second batch norms go, and the
+method's adjustment (:mod:`purenoise.adjust`) is folded into the last layer, so that what is
+evaluated and saved is a plain network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from numpy.typing import ArrayLike
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from purenoise.adjust import check_prior, fold_shift, fold_tau, head_of, prior_shift
+from purenoise.auxbn import drop_auxiliary, fit_batch_norm
+from purenoise.errors import ModelError
+from purenoise.headspec import PostSpec
+from purenoise.headstage import check_heads
+from purenoise.methods import Phase
+from purenoise.noisesource import check_source
+from purenoise.prepare import Prepared
+from purenoise.recipe import Recipe
+
+
+def make_ready(
+    model: nn.Module, recipe: Recipe, phases: Sequence[Phase], shape: Sequence[int]
+) -> list[str]:
+    """Make a plain network ready for training, in place.
+
+    Args:
+        model: The network.
+        recipe: What will be done with it.
+        phases: Of the recipe's method.
+        shape: Channels, height and width of its images.
+
+    Returns:
+        What a user should know, one sentence each.
+
+    Raises:
+        DataError: If images that stand in for noise are not there.
+        ModelError: If the network cannot do what is asked of it.
+    """
+    notes = []
+    if any(phase.has_noise for phase in phases):
+        check_source(recipe.noise)
+        fit_batch_norm(model, recipe.batch_norm, recipe.stop_gradient)
+        if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+            notes.append("The model has no batch norm: it learns from noise without DAR-BN.")
+    check_heads((phase.spec for phase in phases), model, shape)
+    post = recipe.resolved_method().post
+    if post is not None:
+        check_post(post, model, shape)
+    return notes
+
+
+def make_plain(
+    model: nn.Module, recipe: Recipe, phases: Sequence[Phase], data: Prepared
+) -> list[str]:
+    """Make a trained network plain, in place, and do what the method does to it at last.
+
+    Returns:
+        What was done, one sentence each.
+    """
+    drop_auxiliary(model)
+    post, last = recipe.resolved_method().post, phases[-1]
+    if post is None:
+        return []
+    shares = {"train": data.counts, "sampled": last.priors(last.end - 1)["all"]}
+    return [apply_post(post, model, data.dataset.image_shape, shares)]
+
+
+def check_post(post: PostSpec, model: nn.Module, shape: Sequence[int]) -> None:
+    """Refuse, before anything is trained, a model that cannot be adjusted.
+
+    Args:
+        post: What is to be done.
+        model: Which it will be done to; left as it is.
+        shape: Channels, height and width of its images.
+
+    Raises:
+        ModelError: If the model does not end in a linear layer, or it lacks a bias that is needed.
+    """
+    if head_of(model, shape).bias is None and post.name == "logit-adjustment":
+        raise ModelError(
+            "The last linear layer has no bias, which logit adjustment would go into.",
+            "Choose a model whose last layer has a bias.",
+        )
+
+
+def apply_post(
+    post: PostSpec, model: nn.Module, shape: Sequence[int], priors: Mapping[str, ArrayLike]
+) -> str:
+    """Adjust a trained network, in place.
+
+    Args:
+        post: What is to be done.
+        model: The network.
+        shape: Channels, height and width of its images.
+        priors: ``train`` and ``sampled``: class shares, each of shape (C,).
+
+    Returns:
+        What was done, in one sentence.
+
+    Raises:
+        ModelError: See :func:`check_post`.
+
+    Source: Menon et al. 2021, equation 9; Kang et al. 2020, section 4.
+    """
+    head = head_of(model, shape)
+    if post.name == "tau-norm":
+        fold_tau(head, post.tau)
+        return f"Weight vectors of the last layer were tau-normalised, tau {post.tau:g}, no bias."
+    fold_shift(head, prior_shift(check_prior(priors[post.prior]), tau=post.tau))
+    return f"Logits were adjusted by the prior '{post.prior}', tau {post.tau:g}."

@@ -1,0 +1,206 @@
+"""Groups, classes and confusions in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from purenoise.comparison import Comparison, Row
+from purenoise.report.charts import Series, class_chart, difference_chart, group_chart
+from purenoise.report.document import Cell, Part, Section, Sentences, Table, section
+from purenoise.report.overview import differences_table, metrics_table
+from purenoise.report.wording import clean, over_seeds, p_value, paired_cell, percent
+from purenoise.tables import GROUP_RULES
+
+MOST_ROWS = 120  # of a table of classes; the CSV has all
+MOST_DIFFERENCES = 40  # classes in a figure, fewer with many methods
+MOST_LINES = 80  # in such a figure
+MOST_CONFUSED = 20  # classes of a confusion matrix that is shown whole
+WORST = 15
+GROUPS = {
+    "by-count": (("many", "medium", "few"), "absolute size"),
+    "by-rank": (("head", "mid", "tail"), "thirds of the classes"),
+}
+
+
+def groups_section(comparison: Comparison) -> Section:
+    """Return accuracies of groups of classes."""
+    parts: list[Part | None] = []
+    for key, (names, what) in GROUPS.items():
+        there = [n for n in names if all(row.estimates[n] for row in comparison.rows)]
+        missing = [n for n in names if n not in there]
+        if there:
+            rules = "; ".join(f"{n}: {GROUP_RULES[n]}" for n in there)
+            series = [
+                Series(row.label, [[r.value(n) for n in there] for r in row.records])
+                for row in comparison.rows
+            ]
+            caption = (
+                f"Accuracy by {what} of the training set ({rules})."
+                f"{over_seeds(comparison, ' Bars: mean over seeds; marks: the seeds.')}"
+            )
+            parts.append(group_chart(key, there, series, caption))
+        if missing:
+            parts.append(Sentences((f"No class with test images is in: {', '.join(missing)}.",)))
+    single = len(comparison.records) == 1
+    parts += [None if single else metrics_table(comparison), differences_table(comparison)]
+    return section("groups", "Common and rare classes", parts)
+
+
+def order(comparison: Comparison) -> list[int]:
+    """Return the classes, largest first."""
+    counts = comparison.records[0].summary["counts"]
+    return sorted(range(len(counts)), key=lambda c: (-counts[c], c))
+
+
+def same_classes(comparison: Comparison) -> bool:
+    """Whether all runs have the same classes with the same numbers of training images."""
+    kinds = {
+        (tuple(r.summary["class_names"]), tuple(r.summary["counts"])) for r in comparison.records
+    }
+    return len(kinds) == 1
+
+
+def classes_section(comparison: Comparison, pictures: Sequence[Part]) -> Section:
+    """Return accuracies class by class, and what changed against the baseline."""
+    heading = "Class by class"
+    if not same_classes(comparison):
+        said = "These runs differ in classes or in their sizes: there is no table of classes."
+        return section("classes", heading, [Sentences((said,))])
+    summary, classes = comparison.records[0].summary, order(comparison)
+    names = [clean(summary["class_names"][c]) for c in classes]
+    counts = [summary["counts"][c] for c in classes]
+    series = [Series(row.label, per_class(row)[:, classes]) for row in comparison.rows]
+    return section(
+        "classes", heading,
+        [class_chart(names, counts, series), _difference_figure(comparison, classes),
+         class_table(comparison, classes), *pictures],
+    )  # fmt: skip
+
+
+def per_class(row: Row) -> Any:
+    """Return the accuracies of all seeds and classes, (seeds, C); NaN for no test images."""
+    values = [r.summary["test"]["per_class"] for r in row.records]
+    return np.array([[np.nan if v is None else v for v in run] for run in values], np.float64)
+
+
+def _difference_figure(comparison: Comparison, classes: Sequence[int]) -> Part | None:
+    differences = [d for d in comparison.differences if d.classes]
+    if not differences:
+        return None
+    chosen = list(classes)
+    caption = (
+        "Difference in accuracy, mean over seeds, with its 95 % interval (none for one seed). "
+        "Largest class at the top."
+    )
+    most = min(MOST_DIFFERENCES, max(10, MOST_LINES // len(differences)))
+    if len(chosen) > most:
+        size = {
+            c: max((abs(p.estimate.mean) for d in differences if (p := d.classes[c])), default=0.0)
+            for c in chosen
+        }
+        kept = set(sorted(chosen, key=lambda c: -size[c])[:most])
+        chosen = [c for c in chosen if c in kept]
+        caption += f" Only the {most} classes that changed most are shown."
+    names = [comparison.records[0].summary["class_names"][c] for c in chosen]
+    places = {row.label: i for i, row in enumerate(comparison.rows)}
+    found = [
+        (places[d.label], d.label, [p.estimate if (p := d.classes[c]) else None for c in chosen])
+        for d in differences
+    ]
+    return difference_chart(names, found, comparison.baseline, caption)
+
+
+def class_table(comparison: Comparison, classes: Sequence[int]) -> Table:
+    """Return accuracy and difference of each class; of very many classes only the ends."""
+    summary = comparison.records[0].summary
+    shown, left = list(classes), ""
+    if len(shown) > MOST_ROWS:
+        half = MOST_ROWS // 2
+        left = f" The {len(shown) - MOST_ROWS} classes in the middle are in the CSV file."
+        shown = [*shown[:half], *shown[-half:]]
+    accuracies = {row.label: per_class(row).mean(axis=0) for row in comparison.rows}
+    differences = [d for d in comparison.differences if d.classes]
+    rows = []
+    for c in shown:
+        n_train, n_test = summary["counts"][c], summary["test"]["n_test"][c]
+        cells = [Cell(clean(summary["class_names"][c])), Cell(f"{n_train:,}", value=n_train),
+                 Cell(f"{n_test:,}", value=n_test)]  # fmt: skip
+        for row in comparison.rows:
+            value = float(accuracies[row.label][c])
+            there = np.isfinite(value)
+            cells.append(Cell(percent(value if there else None), value=value if there else None))
+        for d in differences:
+            p = d.classes_p_holm[c]
+            cells += [paired_cell("accuracy", d.classes[c]), Cell(p_value(p), value=p)]
+        rows.append(tuple(cells))
+    heads = ["class", "train", "test", *(f"{clean(row.label)} %" for row in comparison.rows)]
+    for d in differences:
+        heads += [f"{clean(d.label)} minus {clean(d.baseline)}", "p after Holm"]
+    caption = f"Accuracy of each class{over_seeds(comparison)}, largest class first."
+    if differences:
+        caption += " Differences in points with 95 % intervals; p corrected for all classes."
+    return Table(caption + left, tuple(heads), tuple(rows))
+
+
+def confusion_section(comparison: Comparison) -> Section | None:
+    """Return which classes are taken for which others."""
+    if not same_classes(comparison):
+        return None
+    classes = order(comparison)
+    shares = {row.label: confusion_shares(row) for row in comparison.rows}
+    if len(classes) <= MOST_CONFUSED:
+        names = [clean(comparison.records[0].summary["class_names"][c]) for c in classes]
+        parts: list[Part] = [
+            _matrix(label, share[np.ix_(classes, classes)], names, over_seeds(comparison))
+            for label, share in shares.items()
+        ]
+        return section("confusions", "Confusions", parts)
+    return section("confusions", "Confusions", [_worst(comparison, shares)])
+
+
+def confusion_shares(row: Row) -> Any:
+    """Return the share of each true class given each prediction, mean over seeds, (C, C)."""
+    found = []
+    for record in row.records:
+        matrix = np.asarray(record.summary["test"]["confusion"], np.float64)
+        found.append(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))
+    return np.mean(found, axis=0)
+
+
+def _matrix(label: str, share: Any, names: Sequence[str], how: str) -> Table:
+    rows = tuple(
+        (Cell(name), *(Cell(f"{100 * v:.0f}" if v >= 0.005 else "", value=float(v),
+                            shade=float(v)) for v in row))
+        for name, row in zip(names, share, strict=True)
+    )  # fmt: skip
+    return Table(
+        f"{clean(label)}: percent of the test images of each class (row) that are taken for each "
+        f"class (column){how}. Largest class first; empty: below 0.5.",
+        ("class", *names), rows, "heat", sortable=False,
+    )  # fmt: skip
+
+
+def _worst(comparison: Comparison, shares: dict[str, Any]) -> Table:
+    """Return the most frequent confusions of any method."""
+    summary = comparison.records[0].summary
+    names, counts = summary["class_names"], summary["counts"]
+    most = np.max(list(shares.values()), axis=0)
+    np.fill_diagonal(most, 0)
+    worst = np.argsort(-most, axis=None, kind="stable")[:WORST]
+    rows = []
+    for true, other in zip(*np.unravel_index(worst, most.shape), strict=True):
+        cells = [Cell(clean(names[true])), Cell(clean(names[other])),
+                 Cell(f"{counts[true]:,}", value=counts[true]),
+                 Cell(f"{counts[other]:,}", value=counts[other])]  # fmt: skip
+        values = [float(share[true, other]) for share in shares.values()]
+        rows.append((*cells, *(Cell(percent(v), value=v) for v in values)))
+    return Table(
+        f"The {WORST} most frequent confusions: percent of the test images of a class that are "
+        f"taken for another{over_seeds(comparison)}.",
+        ("class", "taken for", "train", "train of the other",
+         *(f"{clean(label)} %" for label in shares)),
+        tuple(rows),
+    )  # fmt: skip

@@ -1,0 +1,280 @@
+"""The first page of a report: what may be concluded, the main numbers, what was compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from purenoise.comparison import HEADLINE, Comparison, verdict
+from purenoise.longtail import imbalance
+from purenoise.methodfile import Method
+from purenoise.records import METRICS, Record
+from purenoise.report.charts import accuracy_chart
+from purenoise.report.document import Cell, Facts, Part, Section, Sentences, Table, section
+from purenoise.report.wording import (
+    HEADS,
+    clean,
+    estimate_cell,
+    p_value,
+    paired_cell,
+    percent,
+    plural,
+    several,
+)
+
+MOST_LARGE = 4  # verdicts that are set large
+SINGLE = (
+    "One run says what this network does. It does not say which method is better: that takes "
+    "several methods with several seeds, as in `purenoise compare`."
+)
+
+
+def summary_section(comparison: Comparison) -> Section:
+    """Return what may be concluded, and the main numbers."""
+    records = comparison.records
+    if len(records) == 1:
+        return section(
+            "in-short",
+            "In short",
+            [
+                Sentences(tuple(_of_one(records[0])), "verdict"),
+                Sentences((SINGLE,)),
+                metrics_table(comparison),
+            ],
+        )
+    said = [verdict(d) for d in comparison.differences]
+    if not said:
+        accuracy = comparison.rows[0].estimates[HEADLINE]
+        assert accuracy is not None  # runs without test images are left out
+        said = [f"{row.label}: nothing to compare it with." for row in comparison.rows[:1]]
+        if len(comparison.rows) > 1:
+            said = ["No method has a seed in common with the baseline: nothing can be compared."]
+    return section(
+        "in-short", "In short",
+        [Sentences(tuple(map(clean, said)), "verdict" if len(said) <= MOST_LARGE else "list"),
+         _accuracy(comparison),
+         main_table(comparison)],
+    )  # fmt: skip
+
+
+def _of_one(record: Record) -> list[str]:
+    """Say what one run came to."""
+    test, names = record.summary["test"], record.summary["class_names"]
+    counts, groups = record.summary["counts"], test["groups"]
+    said = [
+        f"{record.label} gets {percent(test['accuracy'])} % of {sum(test['n_test']):,} test images "
+        f"right, {percent(test['balanced_accuracy'])} % as the mean over classes."
+    ]
+    pair = [n for n in ("many", "medium", "few") if groups[n] is not None]
+    ends = (pair[0], pair[-1]) if len(pair) > 1 else ("head", "tail")
+    if all(groups[n] is not None for n in ends):
+        common, rare = ends
+        said.append(
+            f"Common classes ({common}): {percent(groups[common])} %; rare classes ({rare}): "
+            f"{percent(groups[rare])} %."
+        )
+    present = [c for c, value in enumerate(test["per_class"]) if value is not None]
+    worst = min(present, key=lambda c: (test["per_class"][c], counts[c]))
+    taken = [(n, c) for c, n in enumerate(test["confusion"][worst]) if c != worst]
+    most, other = max(taken, default=(0, worst))
+    text = (
+        f"Weakest class: {clean(names[worst])}, {percent(test['per_class'][worst])} % from "
+        f"{plural(counts[worst], 'training image')}"
+    )
+    if most:
+        share = most / sum(test["confusion"][worst])
+        text += f"; {percent(share)} % of its test images are taken for {clean(names[other])}"
+    return [clean(s) for s in [*said, f"{text}."]]
+
+
+def _accuracy(comparison: Comparison) -> Part:
+    rows = []
+    for row in comparison.rows:
+        found = row.estimates[HEADLINE]
+        assert found is not None
+        rows.append((row.label, [r.value(HEADLINE) or 0.0 for r in row.records], found))
+    return accuracy_chart(rows)
+
+
+def main_table(comparison: Comparison) -> Table:
+    """Return accuracy, and the differences to the baseline, of each method."""
+    against = {d.label: d for d in comparison.differences}
+    rows = []
+    for row in comparison.rows:
+        d = against.get(row.label)
+        if d is not None:
+            p = d.headline.p if d.headline else None
+            cells = (paired_cell(HEADLINE, d.headline), Cell(p_value(p), value=p),
+                     Cell(p_value(d.p_holm), value=d.p_holm))  # fmt: skip
+        else:
+            word = "baseline" if row.label == comparison.baseline else "no seed in common"
+            cells = (Cell(word), Cell(""), Cell(""))
+        rows.append((Cell(clean(row.label)), Cell(str(len(row.records)), value=len(row.records)),
+                     estimate_cell(HEADLINE, row.estimates[HEADLINE]), *cells))  # fmt: skip
+    return Table(
+        "Accuracy on the test images after the last epoch: mean over seeds with its 95 % interval, "
+        f"and the difference to {clean(comparison.baseline)}, seed by seed. p: exact sign-flip "
+        "test; after Holm: corrected for the number of methods.",
+        ("method", "seeds", "accuracy %", "difference, points", "p", "p after Holm"), tuple(rows),
+    )  # fmt: skip
+
+
+def metrics_table(comparison: Comparison) -> Table:
+    """Return all metrics of each method with intervals."""
+    shown = [m for m in METRICS if any(row.estimates[m] is not None for row in comparison.rows)]
+    rows = tuple(
+        (Cell(clean(row.label)), *(estimate_cell(m, row.estimates[m]) for m in shown))
+        for row in comparison.rows
+    )
+    several_seeds = any(len(row.records) > 1 for row in comparison.rows)
+    how = "mean over seeds with its 95 % interval" if several_seeds else "one seed"
+    return Table(
+        f"All metrics on the test images after the last epoch, {how}. Of NLL and ECE less is "
+        "better. A group without classes has no column.",
+        ("method", *(HEADS[m] for m in shown)), rows,
+    )  # fmt: skip
+
+
+def differences_table(comparison: Comparison) -> Table | None:
+    """Return the difference of each metric to the baseline with intervals."""
+    if not comparison.differences:
+        return None
+    shown = [m for m in METRICS if any(d.metrics[m] is not None for d in comparison.differences)]
+    rows = tuple(
+        (Cell(clean(d.label)), *(paired_cell(m, d.metrics[m]) for m in shown))
+        for d in comparison.differences
+    )
+    return Table(
+        f"Each metric minus that of {clean(comparison.baseline)}, in points (NLL as it is), seed "
+        "by seed, with 95 % intervals. These intervals are not corrected for their number.",
+        ("method", *shown), rows,
+    )  # fmt: skip
+
+
+def protocol_section(comparison: Comparison) -> Section:
+    """Return under which conditions the runs were made."""
+    records = comparison.records
+    first = records[0]
+    heading = "What was trained" if len(records) == 1 else "What was compared"
+    pairs = [(name, several([clean(what(r)) for r in records])) for name, what in PROTOCOL.items()]
+    seeds = {row.label: ", ".join(map(str, row.seeds)) for row in comparison.rows}
+    same = len(set(seeds.values())) == 1
+    pairs.append(("seeds", several(list(seeds.values())) if same else
+                  several([f"{clean(k)}: {v}" for k, v in seeds.items()], 12)))  # fmt: skip
+    if len(records) > 1:
+        pairs.append(("baseline", clean(comparison.baseline)))
+    rows = tuple(
+        (Cell(clean(row.label)), *map(Cell, _method(row.records[0]))) for row in comparison.rows
+    )
+    table = Table(
+        "The methods, phase by phase." if len(rows) > 1 else "The method, phase by phase.",
+        ("method", "loss", "phases", "noise", "its gradients stop at"), rows, sortable=False,
+    )  # fmt: skip
+    notes = [clean(note) for note in first.summary.get("notes", [])]
+    return section(
+        "protocol",
+        heading,
+        [Facts(tuple(pairs)), table, Sentences(tuple(notes), "list") if notes else None],
+    )
+
+
+def _classes(r: Record) -> str:
+    s = r.summary
+    size = " x ".join(map(str, s["image_shape"]))
+    return f"{s['data']}: {plural(len(s['class_names']), 'class', 'classes')}, images {size}"
+
+
+def _train(r: Record) -> str:
+    counts = r.summary["counts"]
+    ratio = imbalance(counts).ratio if min(counts) > 0 else float("nan")
+    return f"{sum(counts):,}, from {max(counts):,} to {min(counts):,} a class; ratio {ratio:.4g}"
+
+
+def _subset(r: Record) -> str:
+    wanted, digest = r.recipe.data.imbalance, r.summary.get("subset_sha256")
+    if digest is None:
+        return "none: the training images are all there are"
+    asked = f"{wanted.type}, ratio {wanted.ratio:g}, " if wanted.type != "none" else ""
+    return f"{asked}{wanted.subset}, seed {wanted.seed}; SHA-256 {digest[:16]}"
+
+
+def _optimizer(r: Record) -> str:
+    t = r.recipe.train
+    momentum = f", momentum {t.momentum:g}" if t.optimizer == "sgd" else ""
+    warmup = "" if t.warmup is None else f", warm-up {t.warmup}"
+    return (f"{t.optimizer}, lr {t.lr:g}, {t.schedule}{warmup}{momentum}, weight decay "
+            f"{t.weight_decay:g}")  # fmt: skip
+
+
+def _machine(r: Record) -> str:
+    e = r.summary["environment"]
+    return (f"{e.get('device')} ({e.get('cpu')}), {plural(e.get('threads') or 0, 'thread')}, torch "
+            f"{e.get('torch')}, {r.recipe.precision}")  # fmt: skip
+
+
+def _constants(values: Any) -> str:
+    return " / ".join(", ".join(f"{v:.4g}" for v in part) for part in values)
+
+
+PROTOCOL: Mapping[str, Callable[[Record], object]] = {
+    "data": _classes,
+    "training images": _train,
+    "subset": _subset,
+    "test images": lambda r: f"{sum(r.summary['test']['n_test']):,}",
+    "validation images": lambda r: f"{r.summary.get('n_val', 0):,}",
+    "all images, SHA-256": lambda r: str(r.summary.get("fingerprint"))[:16],
+    "normalisation, mean / std": lambda r: _constants(r.summary["normalize"]),
+    "augmentation": lambda r: r.summary.get("augment", "?"),
+    "network": lambda r: (
+        r.recipe.model.name + (", pretrained" if r.recipe.model.pretrained else "")
+    ),
+    "epochs, batch": lambda r: (
+        f"{r.recipe.train.epochs} epochs, batches of {r.recipe.train.batch_size}"
+    ),
+    "optimiser": _optimizer,
+    "second phase": lambda r: (
+        f"begins at {100 * r.recipe.defer:g} % of the epochs, where there is one"
+    ),
+    "what counts": lambda r: (
+        f"the {r.summary.get('selection', 'last epoch')}; nothing was chosen on the test images"
+    ),
+    "machine": _machine,
+}
+
+
+def _method(record: Record) -> tuple[str, str, str, str]:
+    """Describe a method: loss, phases, what noise is, and where its gradients stop."""
+    method, recipe = record.recipe.resolved_method(), record.recipe
+    phases = []
+    for phase in method.phases:
+        rest = phase.model_dump(mode="json", exclude_defaults=True)
+        parts = [f"sampler {phase.sampler}"]
+        parts += [f"{k} {_said(v)}" for k, v in rest.items() if k not in ("start", "sampler")]
+        phases.append(", ".join(parts))
+    if method.post is not None:
+        phases.append(f"at last {_said(method.post.model_dump(mode='json', exclude_none=True))}")
+    kinds = {phase.noise for phase in method.phases} - {"none"}
+    if not kinds:
+        return _loss(method), "; then ".join(phases), "", ""
+    noise = [f"delta {recipe.delta:.4g}"] if "open" in kinds else ["one noise image to four"]
+    noise += [f"{k} {_said(v)}" for k, v in recipe.noise.model_dump(exclude_defaults=True).items()]
+    stops: str = recipe.stop_gradient if recipe.batch_norm == "dar" else "none"
+    stops += f", batch norm {recipe.batch_norm}"
+    return _loss(method), "; then ".join(phases), ", ".join(noise), stops
+
+
+def _loss(method: Method) -> str:
+    """Name the loss with what was set of it."""
+    loss = method.loss.model_dump(mode="json", exclude_none=True)
+    name = loss.pop("name")
+    if name != "balanced-softmax":
+        loss.pop("prior", None)
+    return f"{name} ({', '.join(f'{k} {_said(v)}' for k, v in loss.items())})" if loss else name
+
+
+def _said(value: Any) -> str:
+    """Write a setting, or a section of settings, without braces and quotes."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{k}={_said(v)}" for k, v in value.items() if v is not None)
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,209 @@
+"""What a set of runs says: means, pairs, corrections, notes, and what is refused or left out."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from purenoise.comparison import Comparison, analyse, verdict
+from purenoise.errors import RecipeError, RunError
+from purenoise.records import read_records
+
+from .fakeruns import fake_run, fake_runs
+
+SKILLS = {"drs": 1.2, "erm": 0.8, "open": 2.0}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return runs of three methods with three seeds."""
+    return fake_runs(tmp_path_factory.mktemp("runs"), SKILLS)
+
+
+def compared(*folders: Path, **options) -> Comparison:
+    """Read and compare."""
+    records, left_out = read_records(folders)
+    return analyse(records, left_out=left_out, **options)
+
+
+def accuracies(root: Path, method: str) -> list[float]:
+    """Read the accuracies of a method's seeds straight from the files."""
+    files = sorted((root / method).glob("seed-*/summary.json"))
+    return [json.loads(file.read_text())["test"]["accuracy"] for file in files]
+
+
+def test_means_and_intervals_are_students(root):
+    """Each row has the plain mean of its runs and SciPy's t interval around it."""
+    for row in compared(root).rows:
+        x = accuracies(root, row.label)
+        found = row.estimates["accuracy"]
+        assert found.mean == pytest.approx(sum(x) / len(x), abs=1e-12)
+        low, high = stats.t.interval(0.95, len(x) - 1, np.mean(x), stats.sem(x))
+        assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_differences_are_seed_by_seed(root):
+    """A difference is the mean of the differences of equal seeds, tested by all sign flips."""
+    base = accuracies(root, "drs")
+    for d in compared(root).differences:
+        x = np.array(accuracies(root, d.label)) - base
+        assert d.headline.estimate.mean == pytest.approx(x.mean(), abs=1e-12)
+        flips = [abs(np.mean(x * s)) for s in product((1, -1), repeat=len(x))]
+        expected = np.mean([f >= abs(x.mean()) - 1e-9 for f in flips])
+        assert d.headline.p == pytest.approx(expected)
+        assert d.seeds == (0, 1, 2)
+
+
+def corrected(p: list[float]) -> list[float]:
+    """Correct p values as Holm does, one at a time."""
+    out, running = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        running = max(running, min(1.0, p[i] * (len(p) - rank)))
+        out[i] = running
+    return out
+
+
+def test_holm_over_methods_and_classes(root):
+    """Values of p are corrected over the methods, and within a method over its classes."""
+    found = compared(root).differences
+    assert [d.p_holm for d in found] == pytest.approx(corrected([d.headline.p for d in found]))
+    for d in found:
+        assert list(d.classes_p_holm) == pytest.approx(corrected([c.p for c in d.classes]))
+
+
+def test_baseline_is_drs_or_the_first_or_what_is_asked_for(root):
+    """Without a word drs is the baseline; a label that is not there is refused with a hint."""
+    assert compared(root).baseline == "drs"
+    assert compared(root, baseline="erm").baseline == "erm"
+    assert compared(root / "erm", root / "open").baseline == "erm"
+    with pytest.raises(RecipeError, match="'opne' is not among the methods") as caught:
+        compared(root, baseline="opne")
+    assert caught.value.hint == "Did you mean 'open'?"
+
+
+def test_only_seeds_in_common_are_paired(root, tmp_path):
+    """A method with other seeds is compared over those that both have, and a note says so."""
+    fake_run(tmp_path / "erm" / "seed-1", "erm", 1, 0.8)
+    fake_run(tmp_path / "erm" / "seed-7", "erm", 7, 0.8)
+    found = compared(root / "drs", tmp_path)
+    assert found.differences[0].seeds == (1,)
+    assert any("same seeds" in note for note in found.notes)
+
+
+def test_one_seed_gives_no_interval_and_no_conclusion(root):
+    """With one seed there is a difference, no interval, and the verdict says what it is worth."""
+    found = compared(root / "drs" / "seed-0", root / "open" / "seed-0")
+    assert found.differences[0].headline.estimate.low is None
+    assert verdict(found.differences[0]).endswith("nothing can be concluded from it.")
+    assert any("one seed" in note for note in found.notes)
+
+
+def test_a_clear_difference_with_six_seeds_is_called_so(tmp_path):
+    """Six seeds that all point one way settle it: p is 2/64, and the verdict says better."""
+    fake_runs(tmp_path, {"drs": 0.5, "open": 3.0}, seeds=range(6))
+    (d,) = compared(tmp_path).differences
+    assert d.headline.p == pytest.approx(2 / 64)
+    assert verdict(d).endswith("better.")
+
+
+def test_other_protocols_are_refused_unless_mixed(root, tmp_path):
+    """Runs of other epochs or another subset are no comparison; by force they are, with a note."""
+    fake_run(tmp_path / "a", "erm", 0, overrides=["epochs=7"], subset_sha256="6" * 64)
+    with pytest.raises(RunError, match=r"no comparison") as caught:
+        compared(root / "drs", tmp_path)
+    assert "train.epochs is" in caught.value.message
+    assert "training images (subset) differ" in caught.value.message
+    assert "mixed=true" in caught.value.hint
+    found = compared(root / "drs", tmp_path, mixed=True)
+    assert any(note.startswith("Not by one protocol: train.epochs") for note in found.notes)
+
+
+def test_other_classes_can_be_mixed_without_class_differences(root, tmp_path):
+    """Runs on other classes set side by side have differences of means and none of classes."""
+    fake_run(tmp_path / "a", "erm", 0, counts=(50, 20, 5))
+    found = compared(root / "drs", tmp_path, mixed=True)
+    assert found.differences[0].classes == ()
+    assert found.differences[0].headline is not None
+
+
+def test_changes_of_one_method_get_labels(root, tmp_path):
+    """Two recipes of one method are told apart by what differs, with numbers cut short."""
+    for delta in ("1/3", "0.5"):
+        fake_run(tmp_path / delta.replace("/", "-"), "open", 0, overrides=[f"delta={delta}"])
+    records, _ = read_records([tmp_path])
+    assert [r.label for r in records] == ["open:delta=0.5", "open:delta=0.333333"]
+
+
+def test_the_same_run_twice_is_refused(root, tmp_path):
+    """A seed that comes twice is named with both folders."""
+    fake_run(tmp_path / "copy", "drs", 1, 1.2)
+    with pytest.raises(RunError, match="drs has seed 1 twice"):
+        compared(root, tmp_path)
+
+
+def test_unfinished_and_damaged_runs_are_left_out_by_name(root, tmp_path):
+    """Runs that cannot be used are named with the reason; the others are compared."""
+    unfinished = fake_run(tmp_path / "unfinished", "erm", 0)
+    (unfinished / "summary.json").unlink()
+    torn = fake_run(tmp_path / "torn", "erm", 1)
+    (torn / "summary.json").write_text('{"status": "fin')
+    lacking = fake_run(tmp_path / "lacking", "erm", 2)
+    summary = json.loads((lacking / "summary.json").read_text())
+    del summary["test"]["per_class"]
+    (lacking / "summary.json").write_text(json.dumps(summary))
+    odd = fake_run(tmp_path / "odd", "erm", 3, counts=(9, 8), environment="here")
+    untested = fake_run(tmp_path / "untested", "erm", 4, test=None)
+    nan = fake_run(tmp_path / "nan", "erm", 5)
+    summary = json.loads((nan / "summary.json").read_text())
+    summary["test"]["ece"] = math.nan
+    (nan / "summary.json").write_text(json.dumps(summary))
+    changed = fake_run(tmp_path / "changed", "erm", 6)
+    text = (changed / "recipe.yaml").read_text().replace("epochs: 60", "epochs: 61")
+    (changed / "recipe.yaml").write_text(text)
+    found = compared(root / "drs", tmp_path).left_out
+    assert {Path(path).name: why.split(":")[0] for path, why in found.items()} == {
+        "unfinished": "it is not finished",
+        "torn": "it cannot be read",
+        "lacking": "its summary.json is damaged",
+        "odd": "its summary.json is damaged",
+        "untested": "it has no test images",
+        "nan": "its summary.json is damaged",
+        "changed": "it cannot be read",
+    }
+    assert odd.exists()
+    assert untested.exists()
+
+
+def test_nothing_to_compare_is_said(tmp_path):
+    """No folder, no run in it, or no finished run: each is a sentence."""
+    with pytest.raises(RunError, match="There is no folder"):
+        read_records([tmp_path / "nowhere"])
+    with pytest.raises(RunError, match="There is no run in"):
+        read_records([tmp_path])
+    run = fake_run(tmp_path / "a")
+    (run / "summary.json").unlink()
+    with pytest.raises(RunError, match="no finished runs to compare") as caught:
+        compared(tmp_path)
+    assert "it is not finished" in caught.value.hint
+
+
+def test_optimistic_numbers_are_apart(root):
+    """The best epoch on the test images is a field of its own and in no estimate."""
+    row = compared(root).rows[0]
+    assert row.optimistic == pytest.approx(row.estimates["accuracy"].mean + 0.02)
+
+
+@pytest.mark.parametrize("change", ["noise.kind=uniform", "batch_norm=shared", "stop_gradient=affine"])
+def test_what_belongs_to_a_method_is_no_other_protocol(tmp_path, change):
+    """Two kinds of noise, or of batch norm, are two methods by one protocol."""
+    fake_run(tmp_path / "a", "open", 0, 1.0)
+    fake_run(tmp_path / "b", "open", 0, 2.0, overrides=[change])
+    found = compared(tmp_path)
+    assert f"open:{change}" in [row.label for row in found.rows]
+    assert not any(note.startswith("Not by one protocol") for note in found.notes)
