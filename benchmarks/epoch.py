@@ -25,9 +25,9 @@ from purenoise.plan import plan_epoch
 from purenoise.prepare import Prepared
 from purenoise.recipe import load_recipe
 from purenoise.speed import resolve_speed
-from purenoise.training import Fit, _Meter
+from purenoise.training import Fit
 
-ROUNDS = {"toy": 2, "small": 9, "full": 9}
+ROUNDS = {"toy": 2, "small": 7, "full": 9}
 STEPS = {"toy": 2, "small": 12, "full": 97}
 POLICIES = ("none", "flip-crop", "flip-crop-cutout", "open", "autoaugment")
 
@@ -83,12 +83,7 @@ def _fit(setting: Setting, rows: Rows, data: Prepared, policy: str) -> Fit:
 def _whole(fit: Fit, steps: int) -> None:
     """Do what a run does: plan, feed, augment, normalise, draw noise, step, count."""
     plans = plan_epoch(fit.phases[1], 199, fit.recipe.train.batch_size, 0)[:steps]
-    loss, meter = fit.phases[1].loss(199).to(fit.device), _Meter(fit.device, {})
-    for number, (plan, images, labels) in enumerate(fit.feed.epoch(plans)):
-        value, hits = fit._step(plan, images, labels, loss, True, 199, number)
-        meter.add(value, hits, len(plan.labels), len(plan.natural))
-        fit._after_step(199, number, len(plans), 1e-3, meter)
-    meter.means()
+    fit.train_steps(plans, 199).means()
 
 
 def _bare(fit: Fit, plans: list) -> None:

@@ -26,12 +26,13 @@ from purenoise.fitting import make_ready
 from purenoise.methods import build_phases
 from purenoise.models import build_model
 from purenoise.network import load_run, network
+from purenoise.optimizer import build_optimizer
 from purenoise.prepare import prepare
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.sharing import prefix_key
 from purenoise.speed import Switches
 from purenoise.step import Step
-from purenoise.training import Fit, Interrupted, State, build_optimizer
+from purenoise.training import Fit, Interrupted, State
 
 Array = NDArray[np.float64]
 SHORT = ("epochs=4", "batch_size=128", "warmup=0", "defer=0.5", "precision=float64")

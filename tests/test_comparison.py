@@ -199,7 +199,9 @@ def test_optimistic_numbers_are_apart(root):
     assert row.optimistic == pytest.approx(row.estimates["accuracy"].mean + 0.02)
 
 
-@pytest.mark.parametrize("change", ["noise.kind=uniform", "batch_norm=shared", "stop_gradient=affine"])
+@pytest.mark.parametrize(
+    "change", ["noise.kind=uniform", "batch_norm=shared", "stop_gradient=affine"]
+)
 def test_what_belongs_to_a_method_is_no_other_protocol(tmp_path, change):
     """Two kinds of noise, or of batch norm, are two methods by one protocol."""
     fake_run(tmp_path / "a", "open", 0, 1.0)

@@ -42,7 +42,8 @@ def test_plain_first_phases_are_one(words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "words", [["method=rs"], ["method=balanced-softmax"], ["method=ldam-drw"],
-              ["method=erm", "lr=1"], ["method=erm", "seed=1"], ["method=erm", "epochs=11"], ["method=erm", "ratio=20"],
+              ["method=erm", "lr=1"], ["method=erm", "seed=1"], ["method=erm", "epochs=11"],
+              ["method=erm", "ratio=20"],
               ["method=erm", "model=resnet8"], ["method=erm", "augment=none"],
               ["method=erm", "precision=float64"]],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,19 +16,23 @@ from purenoise import speed
 from purenoise.augment import build_augment
 from purenoise.conversion import convert
 from purenoise.data.types import Dataset, MemoryImages, Split
-from purenoise.errors import ModelError, RecipeError
+from purenoise.errors import ModelError, RecipeError, RunError
 from purenoise.losses import CrossEntropyLoss
+from purenoise.maskedpass import MaskedPass
 from purenoise.methodfile import load_method
 from purenoise.methods import Phase, build_phases
 from purenoise.models import build_model
 from purenoise.network import lay_out, network
+from purenoise.noisesource import NoiseSource
+from purenoise.optimizer import build_optimizer
 from purenoise.plan import plan_epoch
 from purenoise.prepare import Prepared, prepare
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.runtime import keep_freed_memory, torch_settings
 from purenoise.speed import Switches, resolve_speed
 from purenoise.step import Step
-from purenoise.training import Fit, _Meter, build_optimizer
+from purenoise.training import Fit
+from purenoise.twopass import TwoPass
 
 CPU = torch.device("cpu")
 
@@ -186,11 +191,45 @@ def test_a_model_that_cannot_be_compiled_trains_without(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", broken)
     recipe = recipe_of()
-    found, warnings = fit(recipe, Switches(compile=True, step="masked"))
+    with monkeypatch.context() as patch:  # what goes on is the fast form, not the masked one
+        patch.setattr(MaskedPass, "forward", None)
+        found, warnings = fit(recipe, Switches(compile=True, step="masked"))
     assert warnings == ["speed.compile cannot be had: no such backend; going on without."]
     assert_equal_weights(found, fit(recipe, Switches())[0])
     with pytest.raises(ModelError, match="cannot be compiled: no such backend"):
         fit(recipe, Switches(compile=True, compile_forced=True))
+
+
+def test_what_was_on_after_all_is_recorded(monkeypatch, tmp_path):
+    """A run that could not be compiled says so in its summary, and does not go on compiled."""
+
+    def broken(model: nn.Module, **_: Any) -> Any:
+        def run(*_: Tensor) -> Tensor:
+            raise RuntimeError("no such backend")
+
+        return run
+
+    options = {"epochs": 2, "out": str(tmp_path), "compile": True}
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "compile", broken)
+        run = pn.train("digits", **options)
+    assert run.summary["speed"] == {"step": "two-pass", "channels_last": True, "bf16": False,
+                                    "compile": False}  # fmt: skip
+    assert run.summary["environment"]["fused_update"]
+    (run.folder / "summary.json").unlink()
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    with pytest.raises(RunError, match="was begun with speed"):
+        pn.train("digits", **options)
+
+
+def test_without_noise_the_masked_form_is_the_plain_forward(monkeypatch):
+    """In phases without noise nothing is masked: ordinary batch norm runs, bit for bit."""
+    model = convert(build_model("resnet8", 10, generator_seed=0))
+    images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    step = Step(model, 16, Switches(step="masked"), noisy=True)
+    plain = copy.deepcopy(model)
+    monkeypatch.setattr(MaskedPass, "forward", None)
+    assert torch.equal(step(images, None, phase_has_noise=False), plain(images))
 
 
 def test_warming_up_leaves_no_trace():
@@ -198,7 +237,7 @@ def test_warming_up_leaves_no_trace():
     model = convert(build_model("small_cnn", 10, in_channels=1, generator_seed=0))
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     step = Step(model, 16, Switches(compile=True, step="masked"), noisy=True)
-    step._with_noise = step._plain = step._eager
+    step._with_noise = step._plain = TwoPass(model)
     assert step.warm_up((1, 8, 8), 16, [True, False]) is None
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
     assert all(p.grad is None for p in model.parameters())
@@ -274,16 +313,10 @@ def test_no_step_waits_for_the_device(switches: Switches, monkeypatch):
     augment = build_augment("open", (3, 8, 8), flip=True)
     run = Fit(recipe, data, model, phases, augment, switches)
     monkeypatch.setattr(  # meta has no generator; drawing noise is a fill, a product and a sum
-        Fit, "_noise", lambda self, n, *_: torch.empty(n, 3, 8, 8, device=self.device)
+        NoiseSource, "rows", lambda self, n, *_: torch.empty(n, 3, 8, 8, device=self.device)
     )
-    meter = _Meter(run.device, {})
-    loss = phases[1].loss(199).to(run.device)
-    n_noise = 0
     plans = plan_epoch(phases[1], 199, 16, 0)
-    for number, (plan, images, labels) in enumerate(run.feed.epoch(plans)):
-        value, hits = run._step(plan, images, labels, loss, True, 199, number)
-        meter.add(value, hits, len(plan.labels), len(plan.natural))
-        n_noise += plan.n_noise
-    assert n_noise > 0
+    assert sum(plan.n_noise for plan in plans)
+    meter = run.train_steps(plans, 199)
     with pytest.raises(RuntimeError):  # the proof can fail: what asks for a value is refused
         meter.means()

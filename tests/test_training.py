@@ -20,6 +20,7 @@ from purenoise.methods import Phase, build_phases, phase_at
 from purenoise.mixing import mix
 from purenoise.network import network
 from purenoise.noise import noise_images
+from purenoise.optimizer import build_optimizer
 from purenoise.plan import plan_epoch
 from purenoise.prepare import Prepared, prepare
 from purenoise.recipe import Recipe, load_recipe
@@ -27,7 +28,7 @@ from purenoise.runtime import AUGMENT, MIX, PIXELS, generator, stream_seed
 from purenoise.schedules import learning_rate
 from purenoise.speed import Switches
 from purenoise.step import Step
-from purenoise.training import Fit, Interrupted, State, build_optimizer
+from purenoise.training import Fit, Interrupted, State
 
 from .reference import mixed_batch
 

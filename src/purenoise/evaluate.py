@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from purenoise.augment import normalize
 from purenoise.data.types import Images, Split
+from purenoise.errors import TrainingError
 from purenoise.metrics import evaluate_logits
 from purenoise.prepare import Prepared
 from purenoise.runtime import is_out_of_memory
@@ -50,8 +51,14 @@ def predict_logits(
                 batch = batch.to(first.device)
                 parts.append(model(normalize((batch / 255).to(first.dtype), mean, std)).cpu())
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if batch_size == 1 or not is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
+                if batch_size == 1:
+                    raise TrainingError(
+                        f"{first.device} has too little memory to evaluate a single image of "
+                        f"{' x '.join(map(str, images.shape))}.",
+                        "Lower data.image_size or take a smaller model.",
+                    ) from error
                 batch_size //= 2
                 continue
             start += len(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shlex
 import time
@@ -11,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from purenoise.augment import build_augment
-from purenoise.checkpoint import load_state, save_state, save_weights, write_whole
+from purenoise.checkpoint import load_state, save_state, write_whole
+from purenoise.data.types import MemoryImages
 from purenoise.errors import PureNoiseError, RunError, TrainingError
-from purenoise.evaluate import evaluate_split
+from purenoise.finishing import finish
 from purenoise.fitting import make_plain, make_ready
 from purenoise.methods import build_phases
 from purenoise.network import lay_out, network
@@ -31,11 +29,11 @@ from purenoise.prepare import (
     placed,
     prepare,
 )
-from purenoise.probes import probe
 from purenoise.recipe import Recipe, folder_name, load_recipe
 from purenoise.runlog import RunFolder, RunLog, read_events
 from purenoise.runtime import (
     environment,
+    is_out_of_memory,
     resolve_device,
     resolve_threads,
     stop_on_signal,
@@ -195,12 +193,12 @@ class _Experiment:
         self.on_epoch: EpochHook = lambda *_: None
         self.resume: tuple[State, dict[str, Any]] | None = None
         self.shared: State | None = None
+        self.log: RunLog | None = None
         self.data = data or prepare(recipe.data)
         self.identity = run_identity(recipe, self.data, device, threads, self.switches)
 
     def run(self) -> Run:
         recipe, data = self.recipe, self.data
-        state = self._state()
         phases = build_phases(
             recipe.resolved_method(), data.dataset.train.labels, data.dataset.n_classes,
             epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta, seed=recipe.seed,
@@ -212,32 +210,51 @@ class _Experiment:
         flip = recipe.augment.flip
         flip = data.dataset.mirror_safe if flip is None else flip
         augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=flip)
+        with stop_on_signal() as should_stop:
+            fit = Fit(
+                recipe, data, model, phases, augment, self.switches,
+                listener=self._tell,
+                save=lambda kept: save_state(self.files.state, kept, self.identity),
+                on_epoch=lambda kept: self.on_epoch(kept, self.identity),
+                should_stop=should_stop,
+            )  # fmt: skip
+            warnings = [*self.switches.warnings, *fit.warm_up()]
+            self._know_what_is_on(fit)
+            state = self._state()
+            try:
+                self._open(state)
+                self._tell("start", self._start(augment.describe(), notes, state))
+                for text in warnings:
+                    self._tell("warning", {"text": text})
+                history = self._fit(fit, state)
+                notes += make_plain(model, recipe, phases, data)
+                head = {**self._about(augment.describe(), notes), "environment": self.environment}
+                summary = finish(model, history, data, self.files, head)
+                summary["seconds"] = time.perf_counter() - self.started
+                self._tell("end", {"test": summary["test"], "seconds": summary["seconds"]})
+                write_whole(self.files.summary_file, json.dumps(summary, indent=1) + "\n")
+            finally:
+                if self.log is not None:
+                    self.log.close()
+        return Run(self.files.path, summary)
+
+    def _know_what_is_on(self, fit: Fit) -> None:
+        """Record the switches that are on now that compiling has been tried, and what else is."""
+        self.switches = fit.step.switches
+        self.identity["speed"] = self.switches.record()
+        self.environment |= {
+            "resident": fit.feed.resident,
+            "fused_update": bool(fit.optimizer.param_groups[0].get("fused")),
+        }
+
+    def _open(self, state: State) -> None:
+        """Write the recipe and open the log, which drops what comes after the state."""
         content = f"# purenoise {self.environment['purenoise']}: the whole recipe of this run\n"
-        content += recipe.to_yaml() + f"digest: {recipe.digest()}\n"
+        content += self.recipe.to_yaml() + f"digest: {self.recipe.digest()}\n"
         write_whole(self.files.recipe, content)
         begun = [e for e in read_events(self.files.events) if e["event"] == "start"]
         self.command = begun[0].get("command", self.command) if begun else self.command
-        log = RunLog(self.files, state.epoch, state.history)
-        try:
-            with stop_on_signal() as should_stop:
-                fit = Fit(
-                    recipe, data, model, phases, augment, self.switches,
-                    listener=lambda name, event: self._tell(log, name, event),
-                    save=lambda kept: save_state(self.files.state, kept, self.identity),
-                    on_epoch=lambda kept: self.on_epoch(kept, self.identity),
-                    should_stop=should_stop,
-                )  # fmt: skip
-                self._tell(log, "start", {**self._start(augment.describe(), notes, state)})
-                for text in self.switches.warnings:
-                    self._tell(log, "warning", {"text": text})
-                history = self._fit(fit, state)
-            notes += make_plain(model, recipe, phases, data)
-            summary = self._finish(model, history, augment.describe(), notes)
-            self._tell(log, "end", {"test": summary["test"], "seconds": summary["seconds"]})
-            write_whole(self.files.summary_file, json.dumps(summary, indent=1) + "\n")
-        finally:
-            log.close()
-        return Run(self.files.path, summary)
+        self.log = RunLog(self.files, state.epoch, state.history)
 
     def _fit(self, fit: Fit, state: State) -> list[dict[str, Any]]:
         try:
@@ -254,16 +271,17 @@ class _Experiment:
                 "Choose train.batch_size so that no batch is left with a single image.",
             ) from error
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if isinstance(error, PureNoiseError) or not is_out_of_memory(error):
                 raise
+            train, on_cpu = self.data.dataset.train, self.device.type == "cpu"
+            held = fit.feed.resident or (on_cpu and isinstance(train.images, MemoryImages))
             raise TrainingError(
                 f"{self.device} has too little memory for batches of "
                 f"{self.recipe.train.batch_size} images of "
                 f"{' x '.join(map(str, self.data.dataset.image_shape))}, beside "
-                f"{len(self.data.dataset.train) if fit.feed.resident else 0:,} images that lie "
-                "there.",
+                f"{len(train) if held else 0:,} images that lie there.",
                 "Lower train.batch_size or data.image_size, take a smaller model, or set "
-                "speed.resident=false.",
+                f"{'data.memory_mib lower' if on_cpu else 'speed.resident=false'}.",
             ) from error
 
     def _state(self) -> State:
@@ -279,7 +297,7 @@ class _Experiment:
             return State()
         state, identity, warnings = found
         for warning in warnings:
-            self._tell(None, "warning", {"text": f"{warning}; the one before is used."})
+            self._tell("warning", {"text": f"{warning}; the one before is used."})
         for key in ("recipe", "device", "threads", "torch", "speed", "noise_images"):
             if identity.get(key) != self.identity.get(key):
                 raise RunError(
@@ -291,57 +309,23 @@ class _Experiment:
         check_unchanged(identity, self.data.dataset, self.recipe.data, self.files.path)
         return state
 
-    def _start(self, augment: str, notes: list[str], state: State) -> dict[str, Any]:
+    def _about(self, augment: str, notes: list[str]) -> dict[str, Any]:
         return {
             "recipe": self.recipe.name, "method": self.recipe.method_name(),
-            "seed": self.recipe.seed, "epochs": self.recipe.train.epochs,
-            "digest": self.recipe.digest(), "folder": str(self.files.path),
-            "command": self.command, "resumed_at": [state.epoch, state.step],
+            "seed": self.recipe.seed, "digest": self.recipe.digest(), "command": self.command,
             "augment": augment, "notes": notes, "speed": self.switches.record(),
-            **self.data.summary(), "environment": self.environment,
+            **self.data.summary(),
         }  # fmt: skip
 
-    def _finish(
-        self, model: nn.Module, history: list[dict[str, Any]], augment: str, notes: list[str]
-    ) -> dict[str, Any]:
-        """Write predictions and weights; the summary is written last of all."""
-        data, split = self.data, self.data.dataset.test
-        summary: dict[str, Any] = {
-            "status": "finished", "recipe": self.recipe.name,
-            "method": self.recipe.method_name(), "seed": self.recipe.seed,
-            "digest": self.recipe.digest(), "command": self.command, "augment": augment,
-            "selection": "last epoch", "notes": notes, "speed": self.switches.record(),
-            **data.summary(),
+    def _start(self, augment: str, notes: list[str], state: State) -> dict[str, Any]:
+        return {
+            **self._about(augment, notes), "epochs": self.recipe.train.epochs,
+            "folder": str(self.files.path), "resumed_at": [state.epoch, state.step],
+            "environment": self.environment,
         }  # fmt: skip
-        summary["test"], logits = None, None
-        if len(split):
-            metrics, logits = evaluate_split(model, split, data)
-            summary["test"] = metrics
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, logits=logits, labels=split.labels)
-            write_whole(self.files.predictions, buffer.getvalue())
-        val = data.dataset.val
-        summary["val"] = evaluate_split(model, val, data)[0] if val and len(val) else None
-        summary["probes"] = probe(model, data, logits)
-        scores = [(h["test"]["accuracy"], h["epoch"]) for h in history if "test" in h]
-        if summary["test"] is not None:  # the last epoch's own was measured before an adjustment
-            scores[-1:] = [(summary["test"]["accuracy"], history[-1]["epoch"])]
-        best = max(scores, default=(None, None))
-        summary["optimistic_best_on_test"] = {"accuracy": best[0], "epoch": best[1]}
-        summary["train_seconds"] = sum(h["seconds"] for h in history)
-        summary["seconds"] = time.perf_counter() - self.started
-        summary["environment"] = self.environment
-        save_weights(self.files.weights, model, {"recipe": self.recipe.digest()})
-        return summary
 
-    def _tell(self, log: RunLog | None, name: str, event: dict[str, Any]) -> None:
-        if log is not None:
-            log(name, event)
+    def _tell(self, name: str, event: dict[str, Any]) -> None:
+        if self.log is not None:
+            self.log(name, event)
         for listener in self.listeners:
             listener(name, event)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine, had no memory left; torch on CPUs has no type for that."""
-    typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return typed or "can't allocate memory" in str(error)

@@ -182,6 +182,8 @@ def _keys(recipe: Recipe, data: Prepared, epochs: Sequence[int]) -> dict[int, st
     """Name the states of a run that another might share."""
     device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
     switches = resolve_speed(recipe.speed, device, recipe.precision)
+    if switches.compile:  # whether that succeeds, and so what was computed, is known only later
+        return {}
     identity = run_identity(recipe, data, device, threads, switches)
     usable = [e for e in epochs if e <= recipe.train.epochs]
     return {e: prefix_key(recipe, identity, e) for e in usable}

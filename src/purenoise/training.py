@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,27 +19,27 @@ import torch
 from torch import Tensor, nn
 
 from purenoise.augment import Augment, normalize
-from purenoise.auxbn import CHILD
 from purenoise.errors import RunError, TrainingError
 from purenoise.evaluate import predict_logits
 from purenoise.feed import Feed
 from purenoise.headstage import HeadStages, stages_of
 from purenoise.losses import ClassificationLoss
+from purenoise.meter import Meter, Meters
 from purenoise.methods import Phase, phase_at
 from purenoise.metrics import evaluate_logits
 from purenoise.mixedlabels import MixedLabels
 from purenoise.mixing import mix
 from purenoise.noisesection import Noise
 from purenoise.noisesource import NoiseSource
+from purenoise.optimizer import build_optimizer
 from purenoise.plan import StepPlan, plan_epoch
 from purenoise.prepare import Prepared
-from purenoise.recipe import Recipe, Train
+from purenoise.recipe import Recipe
 from purenoise.runtime import AUGMENT, HEAD, MIX, MODEL, generator, stream_seed
 from purenoise.speed import Switches
 from purenoise.step import Step
 
 Listener = Callable[[str, dict[str, Any]], None]
-Meters = dict[str, float]
 GENTLER = "Lower train.lr or lengthen train.warmup. The states saved before are kept."
 
 
@@ -97,7 +97,8 @@ class Fit:
         self.should_stop, self.save_every = should_stop, recipe.train.save_seconds
         first = next(model.parameters())
         self.device, self.dtype = first.device, first.dtype
-        rows, noisy = recipe.train.batch_size, any(phase.has_noise for phase in phases)
+        batch, noisy = recipe.train.batch_size, any(phase.has_noise for phase in phases)
+        rows = batch + max(round(batch * phase.ratio) for phase in phases)
         switches = switches or Switches()
         self.step = Step(model, rows, switches, noisy, recipe.batch_norm)
         self.feed = Feed(data.dataset.train, self.device, recipe.speed.resident)
@@ -114,6 +115,7 @@ class Fit:
             stream_seed(recipe.seed, HEAD, 0), switches.compile,
         )  # fmt: skip
         self.history: list[dict[str, Any]] = []
+        self._is_warm = False
         self._saved_at = time.monotonic()
 
     def run(self, state: State | None = None) -> list[dict[str, Any]]:
@@ -139,7 +141,8 @@ class Fit:
                     "Remove the run folder to begin again.",
                 ) from error
         self.history = list(state.history)
-        self._prepare(state.epoch)
+        for text in self.warm_up():
+            self.listener("warning", {"text": text})
         for epoch in range(state.epoch, self.recipe.train.epochs):
             resumed = epoch == state.epoch and state.step > 0
             self._epoch(epoch, state.step if resumed else 0, state.meters if resumed else {})
@@ -154,13 +157,21 @@ class Fit:
     def _constant(self, values: tuple[float, ...], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=self.device)
 
-    def _prepare(self, epoch: int) -> None:
-        """Compile what is to be compiled, and say what could not be had."""
-        kinds = {phase.has_noise for phase in self.phases if phase.end > epoch}
+    def warm_up(self) -> list[str]:
+        """Compile what is to be compiled, once; say what could not be had.
+
+        What is on (``step.switches``) is known only after that.
+
+        Raises:
+            ModelError: If compiling was forced and fails.
+        """
+        if self._is_warm:
+            return []
+        self._is_warm = True
+        kinds = {phase.has_noise for phase in self.phases}
         shape, rows = self.data.dataset.image_shape, self.recipe.train.batch_size
-        for text in (self.feed.warning, self.step.warm_up(shape, rows, kinds)):
-            if text:
-                self.listener("warning", {"text": text})
+        said = (self.feed.warning, self.step.warm_up(shape, rows, kinds))
+        return [text for text in said if text]
 
     def _epoch(self, epoch: int, first_step: int, meters: Meters) -> None:
         """Train one epoch from ``first_step`` on, evaluate if it is time to, and tell."""
@@ -170,19 +181,11 @@ class Fit:
         lr = self.stages.rate(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        loss = phase.loss(epoch).to(self.device)
-        plans = plan_epoch(phase, epoch, train.batch_size, self.recipe.seed)
         if epoch == phase.first:  # also when it is resumed: the log drops what it said before
             self.listener("phase", {"epoch": epoch, **phase.spec.model_dump()})
-        meter = _Meter(self.device, meters)
         started = time.perf_counter()
-        self.stages.set_modes()
-        batches = self.feed.epoch(plans[first_step:])
-        with closing(batches), self.noise.reading(plans, epoch, first_step):
-            for step, (plan, images, labels) in enumerate(batches, start=first_step):
-                value, hits = self._step(plan, images, labels, loss, phase.has_noise, epoch, step)
-                meter.add(value, hits, len(plan.labels), len(plan.natural))
-                self._after_step(epoch, step, len(plans), lr, meter)
+        plans = plan_epoch(phase, epoch, train.batch_size, self.recipe.seed)
+        meter = self.train_steps(plans, epoch, first_step, meters)
         record = {"epoch": epoch, "phase": self.phases.index(phase), "lr": lr, **meter.means()}
         self._refuse_non_finite(record["loss"], epoch, len(plans) - 1, lr)
         record["seconds"] = meter.seconds(started)
@@ -193,6 +196,35 @@ class Fit:
         last = epoch + 1 == train.epochs
         if last or time.monotonic() - self._saved_at >= self.save_every:
             self._save(epoch + 1, 0, {})
+
+    def train_steps(
+        self,
+        plans: Sequence[StepPlan],
+        epoch: int,
+        first_step: int = 0,
+        meters: Mapping[str, float] | None = None,
+    ) -> Meter:
+        """Take the steps that are planned for an epoch.
+
+        Args:
+            plans: All of the epoch's, or its first.
+            epoch: Counted from 0.
+            first_step: Where to begin among them.
+            meters: Sums over the steps before that.
+
+        Returns:
+            Sums over all steps, on the device.
+        """
+        phase, meter = phase_at(self.phases, epoch), Meter(self.device, meters or {})
+        loss = phase.loss(epoch).to(self.device)
+        self.stages.set_modes()
+        batches = self.feed.epoch(plans[first_step:])
+        with closing(batches), self.noise.reading(plans, epoch, first_step):
+            for step, (plan, images, labels) in enumerate(batches, start=first_step):
+                value, hits = self._step(plan, images, labels, loss, phase.has_noise, epoch, step)
+                meter.add(value, hits, len(plan.labels), len(plan.natural))
+                self._after_step(epoch, step, len(plans), meter)
+        return meter
 
     def _step(
         self,
@@ -244,7 +276,8 @@ class Fit:
         """Make the noise rows of a step, normalised, shape (n, C, H, W)."""
         return self.noise.rows(n, epoch, step)
 
-    def _after_step(self, epoch: int, step: int, n_steps: int, lr: float, meter: _Meter) -> None:
+    def _after_step(self, epoch: int, step: int, n_steps: int, meter: Meter) -> None:
+        lr = self.optimizer.param_groups[0]["lr"]
         self.listener("step", {"epoch": epoch, "step": step, "steps": n_steps, "lr": lr,
                                "meter": meter})  # fmt: skip
         stopping = self.should_stop()
@@ -287,62 +320,3 @@ class Fit:
                 f"{lr:g}).",
                 GENTLER,
             )
-
-
-class _Meter:
-    """Sums over an epoch, kept on the device and read when somebody asks."""
-
-    names = ("loss", "rows", "correct", "natural", "top5")
-
-    def __init__(self, device: torch.device, sums: Meters) -> None:
-        kind = torch.float32 if device.type == "mps" else torch.float64
-        start = [sums.get(name, 0.0) for name in self.names]
-        self._sums = torch.tensor(start, dtype=kind, device=device)
-        self._before = sums.get("seconds", 0.0)
-        self._started = time.perf_counter()
-
-    def add(self, loss: Tensor, hits: Tensor, rows: int, natural: int) -> None:
-        """Add a step: its loss, and which of its natural rows were right, (n, best five)."""
-        self._sums[0] += loss * rows
-        self._sums[1] += rows
-        self._sums[2] += hits[:, 0].sum()
-        self._sums[3] += natural
-        self._sums[4] += hits.sum()
-
-    def seconds(self, started: float) -> float:
-        return self._before + time.perf_counter() - started
-
-    def sums(self) -> Meters:
-        values = dict(zip(self.names, self._sums.tolist(), strict=True))
-        return values | {"seconds": self.seconds(self._started)}
-
-    def means(self) -> Meters:
-        """Mean loss over all rows, accuracies over natural rows, and rows of each kind."""
-        s = self.sums()
-        return {
-            "loss": s["loss"] / max(1.0, s["rows"]),
-            "accuracy": s["correct"] / max(1.0, s["natural"]),
-            "top5": s["top5"] / max(1.0, s["natural"]),
-            "rows": int(s["rows"]),
-            "noise_rows": int(s["rows"] - s["natural"]),
-        }
-
-
-def build_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
-    """Build the optimiser of a recipe; weight decay is on all parameters, as in the field.
-
-    Where torch has one kernel for the whole update of all parameters, that is taken. What only
-    noise trains (auxiliary batch norms) is a group of its own, which rests in steps without noise.
-    """
-    learning = [(CHILD in name.split("."), p) for name, p in model.named_parameters()
-                if p.requires_grad]  # fmt: skip
-    groups = [[p for of_noise, p in learning if of_noise == wanted] for wanted in (False, True)]
-    parameters = [p for _, p in learning]
-    options: dict[str, Any] = {"lr": train.lr, "weight_decay": train.weight_decay}
-    kind: Callable[..., torch.optim.Optimizer] = torch.optim.SGD
-    if train.optimizer == "sgd":
-        options |= {"momentum": train.momentum, "nesterov": train.nesterov}
-    else:
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer]
-    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return kind([{"params": group} for group in groups if group], fused=fused, **options)

@@ -165,12 +165,16 @@ def test_other_device_or_torch_is_refused(half: Path, command: Command, key: str
 
 
 def test_finished_run_is_not_trained_again(whole: Path, command: Command):
-    """A finished run says so, shows its result and changes nothing."""
+    """A finished run says so, shows its result and changes nothing, but for a page it lacks."""
     before = snapshot(whole)
     result = command("train", whole)
+    assert (whole / "report.html").is_file()
+    before["report.html"] = (whole / "report.html").read_bytes()
     assert result.code == 0
     assert result.out.startswith("This run is finished; this is its result.")
     assert "balanced accuracy" in result.out
+    assert snapshot(whole) == before
+    command("train", whole)
     assert snapshot(whole) == before
 
 

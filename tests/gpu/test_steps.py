@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from purenoise.prepare import Prepared
 from purenoise.recipe import load_recipe
 from purenoise.speed import Switches, resolve_speed
 from purenoise.step import Step
-from purenoise.training import Fit, _Meter
+from purenoise.training import Fit
 
 pytestmark = [
     pytest.mark.gpu,
@@ -60,6 +61,12 @@ SWITCHES = [
 ]
 
 
+def refuse_waiting(name: str, _event: dict[str, Any]) -> None:
+    """From the second step on (the first looks at buffers once) waiting is an error."""
+    if name == "step":
+        torch.cuda.set_sync_debug_mode("error")
+
+
 @pytest.mark.parametrize("switches", SWITCHES)
 @pytest.mark.parametrize("policy", ["none", "open", "autoaugment"])
 def test_no_step_waits_for_the_device(switches: Switches, policy: str, no_waiting: None):
@@ -71,14 +78,9 @@ def test_no_step_waits_for_the_device(switches: Switches, policy: str, no_waitin
     )
     model = convert(build_model("resnet8", 3)).to(CUDA)
     fit = Fit(recipe, data, lay_out(model), phases, build_augment(policy, (3, 32, 32), flip=True),
-              switches)  # fmt: skip
-    loss, meter = phases[1].loss(199).to(CUDA), _Meter(CUDA, {})
+              switches, listener=refuse_waiting)  # fmt: skip
     assert fit.feed.resident
-    batches = fit.feed.epoch(plan_epoch(phases[1], 199, 64, 0))
-    for number, (plan, images, labels) in enumerate(batches):
-        value, hits = fit._step(plan, images, labels, loss, True, 199, number)
-        meter.add(value, hits, len(plan.labels), len(plan.natural))
-        torch.cuda.set_sync_debug_mode("error")  # the first step looks at buffers once
+    meter = fit.train_steps(plan_epoch(phases[1], 199, 64, 0), 199)
     torch.cuda.set_sync_debug_mode("default")
     assert np.isfinite(meter.means()["loss"])
 

@@ -1,0 +1,53 @@
+"""The end of a run: predictions and weights written, the network measured, the summary made."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from purenoise.checkpoint import save_weights, write_whole
+from purenoise.evaluate import evaluate_split
+from purenoise.prepare import Prepared
+from purenoise.probes import probe
+from purenoise.runlog import RunFolder
+
+
+def finish(
+    model: nn.Module,
+    history: list[dict[str, Any]],
+    data: Prepared,
+    files: RunFolder,
+    head: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write predictions and weights; return the summary, which is to be written last of all.
+
+    Args:
+        model: Trained, plain.
+        history: One record per epoch.
+        data: Prepared data.
+        files: The run's folder.
+        head: What the summary says of the run beside its numbers.
+    """
+    split = data.dataset.test
+    summary: dict[str, Any] = {"status": "finished", "selection": "last epoch", **head}
+    summary["test"], logits = None, None
+    if len(split):
+        summary["test"], logits = evaluate_split(model, split, data)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, logits=logits, labels=split.labels)
+        write_whole(files.predictions, buffer.getvalue())
+    val = data.dataset.val
+    summary["val"] = evaluate_split(model, val, data)[0] if val and len(val) else None
+    summary["probes"] = probe(model, data, logits)
+    scores = [(h["test"]["accuracy"], h["epoch"]) for h in history if "test" in h]
+    if summary["test"] is not None:  # the last epoch's own was measured before an adjustment
+        scores[-1:] = [(summary["test"]["accuracy"], history[-1]["epoch"])]
+    best = max(scores, default=(None, None))
+    summary["optimistic_best_on_test"] = {"accuracy": best[0], "epoch": best[1]}
+    summary["train_seconds"] = sum(h["seconds"] for h in history)
+    save_weights(files.weights, model, {"recipe": head["digest"]})
+    return summary
