@@ -15,8 +15,6 @@ NONE = "not yet measured"
 # What the README shows: benchmark, case, metric, and the metric in words.
 SHOWN = (
     ("step", "resnet32 128x32", "two-pass / plain: time", "OPeN step / plain step, time"),
-    ("memory kept", "resnet32 128x32", "two-pass / plain, default",
-     "the same where freed memory is not kept (a library user's own process)"),
     ("step", "resnet32 128x32", "two-pass / listing: time", "OPeN step / the listing's step, time"),
     ("step", "resnet32 128x32", "two-pass / plain: peak memory", "OPeN step / plain step, memory"),
     ("epoch", "resnet32 128x32", "flip-crop-cutout: share of the bare step's img/s",

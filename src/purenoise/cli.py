@@ -86,7 +86,6 @@ def _train(recipe: Any, base: Any, folder: Path | None, command: str) -> None:
     with _console().status("loading", spinner="line"):
         from purenoise.experiment import run_recipe
         from purenoise.progress import Display
-        from purenoise.report.write import write_run_report
         from purenoise.runtime import keep_freed_memory
         from purenoise.tables import print_run
     keep_freed_memory()
@@ -98,6 +97,8 @@ def _train(recipe: Any, base: Any, folder: Path | None, command: str) -> None:
     if not run.trained:
         _console().print("This run is finished; this is its result.\n")
     print_run(_console(), run.summary, str(run.folder))
+    from purenoise.report.write import write_run_report  # draws: the table need not wait for that
+
     write_run_report(run)
 
 

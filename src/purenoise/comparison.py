@@ -50,7 +50,8 @@ class Difference:
         seeds: That both ran with.
         metrics: Variant minus baseline per metric; None where one has no such number.
         p_holm: Of the headline metric, corrected for all comparisons with the baseline.
-        needed: About how many seeds would settle a difference of this size; None: over 1,000.
+        needed: About how many seeds would settle a difference of this size among as many
+            comparisons; None: over 1,000.
         classes: Variant minus baseline for each class; None for a class without test images.
         classes_p_holm: Of each class, corrected for all classes.
     """
@@ -173,12 +174,8 @@ def _difference(row: Row, base: Row) -> Difference | None:
         a, b = ([r.value(metric) for r in side] for side in zip(*pairs, strict=True))
         metrics[metric] = _paired(a, b)
     classes = _class_differences(pairs)
-    found = metrics[HEADLINE]
-    needed = None
-    if found is not None and found.estimate.sd is not None:
-        needed = seeds_needed(found.estimate.mean, found.estimate.sd)
     seeds = tuple(r.seed for r, _ in pairs)
-    return Difference(row.label, base.label, seeds, metrics, None, needed, classes,
+    return Difference(row.label, base.label, seeds, metrics, None, None, classes,
                       _holm([c.p if c else None for c in classes]))  # fmt: skip
 
 
@@ -212,7 +209,21 @@ def _holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
 
 def _with_holm(differences: Sequence[Difference]) -> list[Difference]:
     corrected = _holm([d.headline.p if d.headline else None for d in differences])
-    return [replace(d, p_holm=p) for d, p in zip(differences, corrected, strict=True)]
+    return [
+        replace(d, p_holm=p, needed=_needed(d, p, len(differences)))
+        for d, p in zip(differences, corrected, strict=True)
+    ]
+
+
+def _needed(difference: Difference, p: float | None, comparisons: int) -> int | None:
+    """About how many seeds would settle a difference, which so many as there are did not."""
+    found = difference.headline
+    if found is None or found.estimate.sd is None:
+        return None
+    level = 1 - (1 - LEVEL) / comparisons
+    needed = seeds_needed(found.estimate.mean, found.estimate.sd, level)
+    settled = p is not None and p <= 1 - LEVEL
+    return needed if needed is None or settled else max(needed, found.estimate.n + 1)
 
 
 def verdict(difference: Difference) -> str:

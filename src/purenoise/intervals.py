@@ -27,7 +27,6 @@ BOOTSTRAP_SEEDS = 10
 # Share of 95 % intervals (BCa, 10 normal values, 4,000 simulated samples) that hold the true mean.
 BOOTSTRAP_COVERAGE = 0.90
 MOST_SEEDS = 1000
-LEAST_SEEDS = 6  # with fewer the sign-flip test cannot reach 0.05
 SURE = 50.0  # an effect of so many standard deviations is seen with any number of seeds
 
 
@@ -212,29 +211,31 @@ def seeds_needed(mean: float, sd: float, level: float = LEVEL, power: float = 0.
     Args:
         mean: The difference per seed that is seen.
         sd: Its standard deviation over seeds.
-        level: One minus the level of the test.
+        level: One minus the level of the test; for k comparisons 1 - 0.05 / k.
         power: Chance of seeing a difference of that size.
 
     Returns:
-        Seeds of a paired t test, at least 6 (with fewer the sign-flip test cannot reach 0.05), and
-        more than 6 where 6 signs would too seldom all be the same; None if more than 1,000.
+        Seeds of a paired t test, at least as many as the sign-flip test needs to reach that level
+        at all (6 for 0.05), and more where so many signs would too seldom all be the same; None if
+        more than 1,000.
 
     Example:
         >>> seeds_needed(1.0, 1.0), seeds_needed(3.0, 1.0)
         (10, 6)
 
     Source: the noncentral t distribution of normal differences. With 7 seeds and more the exact
-    sign-flip test has nearly the power of the t test; with 6 it needs six equal signs.
+    sign-flip test has nearly the power of the t test; with the fewest it needs all signs equal.
     """
     from scipy import stats
 
     if mean == 0:
         return None
     effect = min(abs(mean) / sd, SURE) if sd > 0 else SURE
-    n = np.arange(LEAST_SEEDS, MOST_SEEDS + 1)
+    least = math.ceil(1 - math.log2(1 - level) - 1e-9)  # 2^(1 - n) is the least p of n sign flips
+    n = np.arange(least, MOST_SEEDS + 1)
     bounds = stats.t.ppf((1 + level) / 2, n - 1)
     enough = stats.nct.sf(bounds, n - 1, effect * np.sqrt(n)) >= power
-    enough[0] &= stats.norm.cdf(effect) ** LEAST_SEEDS >= power
+    enough[0] &= stats.norm.cdf(effect) ** least >= power
     return int(n[enough.argmax()]) if enough.any() else None
 
 
