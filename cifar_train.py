@@ -89,7 +89,7 @@ def show_table(summary: dict[str, Any], metrics: dict[str, Any], title: str) -> 
     """Print metrics overall, per group and per class."""
     from rich.console import Console
 
-    from purenoise.tables import result_table
+    from purenoise.terminal.tables import result_table
 
     Console(highlight=False).print(result_table(summary, metrics, title))
 

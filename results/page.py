@@ -10,9 +10,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 
-from purenoise.comparison import points
 from purenoise.errors import RunError
-from purenoise.intervals import Estimate, paired, t_interval
+from purenoise.lab.comparison import points
+from purenoise.lab.intervals import Estimate, paired, t_interval
 from results.rows import HERE, Row, read_all
 
 PAGE = HERE.parent / "docs" / "results.md"

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from purenoise.comparison import analyse
 from purenoise.errors import RunError
+from purenoise.lab.comparison import analyse
+from purenoise.lab.records import METHOD_KEYS, METRICS, Record, read_records
 from purenoise.recipe import Recipe, load_recipe, recipe_names
-from purenoise.records import METHOD_KEYS, METRICS, Record, read_records
 
 HERE = Path(__file__).parent
 FIRST = ("table", "recipe", "data", "imbalance", "ratio", "subset", "subset_sha256",

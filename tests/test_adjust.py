@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from purenoise.adjust import (
+from purenoise.conversion import convert
+from purenoise.errors import DataError, ModelError, RecipeError
+from purenoise.models import build_model
+from purenoise.posthoc.heads import (
     adjust_logits,
     check_prior,
     fold_shift,
@@ -19,9 +22,6 @@ from purenoise.adjust import (
     prior_shift,
     tau_normalize,
 )
-from purenoise.conversion import convert
-from purenoise.errors import DataError, ModelError, RecipeError
-from purenoise.models import build_model
 
 COUNTS = [500, 120, 30, 7]
 SHAPE = (3, 8, 8)

@@ -23,13 +23,13 @@ from purenoise.conversion import convert
 from purenoise.errors import ModelError
 from purenoise.evaluate import evaluate_split
 from purenoise.fitting import make_ready
+from purenoise.lab.sharing import prefix_key
 from purenoise.methods import build_phases
 from purenoise.models import build_model
 from purenoise.network import load_run, network
 from purenoise.optimizer import build_optimizer
 from purenoise.prepare import prepare
 from purenoise.recipe import Recipe, load_recipe
-from purenoise.sharing import prefix_key
 from purenoise.speed import Switches
 from purenoise.step import Step
 from purenoise.training import Fit, Interrupted, State

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from purenoise.comparison import Comparison, analyse, verdict
 from purenoise.errors import RecipeError, RunError
-from purenoise.records import read_records
+from purenoise.lab.comparison import Comparison, analyse, verdict
+from purenoise.lab.records import read_records
 
 from .fakeruns import fake_run, fake_runs
 

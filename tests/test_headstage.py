@@ -16,23 +16,23 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import purenoise as pn
-from purenoise.adjust import prior_shift, tau_normalize
 from purenoise.augment import build_augment, normalize
 from purenoise.errors import ModelError, RecipeError
 from purenoise.experiment import run_recipe
 from purenoise.fitting import make_plain, make_ready
 from purenoise.headspec import HeadSpec, PostSpec
 from purenoise.headstage import cut_lengths, draw_head, stages_of
+from purenoise.lab.sharing import prefix_key
 from purenoise.methodfile import Method, PhaseSpec, load_method
 from purenoise.methods import Phase, build_phases, phase_at, phase_spans
 from purenoise.models import build_model
 from purenoise.models.cifar_resnet import CosineLinear
 from purenoise.network import load_run, network
 from purenoise.plan import plan_epoch
+from purenoise.posthoc.heads import prior_shift, tau_normalize
 from purenoise.prepare import Prepared, prepare
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.runtime import AUGMENT, HEAD, generator, stream_seed
-from purenoise.sharing import prefix_key
 from purenoise.speed import Switches
 from purenoise.training import Fit, Interrupted, State
 

@@ -13,6 +13,7 @@ from scipy.stats import binomtest, kstest
 from torch import Tensor
 
 from purenoise.errors import DataError, RecipeError
+from purenoise.lab.sharing import prefix_key
 from purenoise.losses import build_loss
 from purenoise.methodfile import MIX_OPTIONS, Method, MixSpec, load_method
 from purenoise.methods import Phase, build_phases
@@ -20,7 +21,6 @@ from purenoise.mixedlabels import MixedLabels
 from purenoise.mixing import MIXERS, cmo, cutmix, mix, mixup, remix
 from purenoise.plan import StepPlan, plan_epoch
 from purenoise.recipe import load_recipe
-from purenoise.sharing import prefix_key
 
 COUNTS = [400, 120, 30, 5]
 LABELS = np.repeat(np.arange(4), COUNTS).astype(np.int64)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from purenoise.errors import DataError, RecipeError
-from purenoise.posthoc import fit_offsets, fit_temperature
+from purenoise.posthoc.fitting import fit_offsets, fit_temperature
 
 
 def nll_by_hand(z, y, weights) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from purenoise.errors import RecipeError
-from purenoise.priors import read_prior
+from purenoise.posthoc.priors import read_prior
 
 NAMES = ("cat", "dog", "owl")
 TRAIN, TEST = [80, 15, 5], [10, 20, 10]

@@ -16,11 +16,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from purenoise.comparison import analyse, verdict
 from purenoise.errors import DataError, RunError
-from purenoise.intervals import compare_pair
+from purenoise.lab.comparison import analyse, verdict
+from purenoise.lab.intervals import compare_pair
+from purenoise.lab.records import METRICS, read_records
 from purenoise.methodfile import known_methods, load_method
-from purenoise.records import METRICS, read_records
 from purenoise.report import report_runs, write_report
 from purenoise.report.command import report_words
 from purenoise.report.figures import SERIES, draw, style

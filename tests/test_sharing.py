@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from purenoise.lab.scheduling import Execution, Job
+from purenoise.lab.sharing import PhaseStore, boundaries, longest, prefix_key, shared_epochs
 from purenoise.recipe import load_recipe
-from purenoise.scheduling import Execution, Job
-from purenoise.sharing import PhaseStore, boundaries, longest, prefix_key, shared_epochs
 from purenoise.training import State
 
 IDENTITY = {"device": "cpu", "threads": 1, "torch": "2", "fingerprint": "f", "subset_sha256": "s",

@@ -15,9 +15,10 @@ PACKAGE = Path(__file__).parent.parent / "src" / "purenoise"
 FLOORS: dict[int, list[str]] = {
     0: ["errors"],
     1: [
-        "noise", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass", "conversion",
-        "inloop", "longtail", "samplers", "lossbase", "losses", "metrics", "schedules",
-        "names", "intervals", "adjust", "posthoc", "mixedlabels", "mixing", "auxbn",
+        "noise", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass", "auxbn",
+        "conversion", "inloop", "longtail", "samplers", "lossbase", "losses", "mixedlabels",
+        "mixing", "metrics", "schedules", "names", "lab.intervals", "posthoc.heads",
+        "posthoc.fitting",
     ],
     2: [
         "augment", "auto_ops", "auto_policies", "draws", "image_ops", "data", "data.*", "models",
@@ -25,16 +26,15 @@ FLOORS: dict[int, list[str]] = {
     ],
     3: [
         "yamlfile", "faults", "overrides", "headspec", "methodfile", "datasection", "noisesection",
-        "recipe", "methods", "headstage", "noisesource", "fitting",
-        "runtime", "speed", "step", "feed", "network", "prepare", "plan", "training", "train",
-        "meter", "optimizer", "finishing", "evaluate", "checkpoint", "runlog", "experiment",
-        "predict", "variants", "sharing", "pool", "scheduling", "planning", "lab", "comparison",
-        "records", "probes",
-        "priors", "adjusting",
+        "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "speed", "step",
+        "feed", "network", "prepare", "plan", "optimizer", "meter", "training", "evaluate",
+        "probes", "checkpoint", "runlog", "finishing", "experiment", "predict", "lab", "lab.*",
+        "posthoc", "posthoc.*",
     ],
-    4: ["report", "report.*", "export", "cli", "__main__", "progress", "inspection", "doctor",
-        "tables", "ldamfiles", "ldamflags", "worker", "comparing", "comparisontables",
-        "manyprogress", "adjustcommand", "adjustedtable"],
+    4: [
+        "report", "report.*", "terminal", "terminal.*", "cli", "__main__", "inspection", "doctor",
+        "ldamfiles", "ldamflags",
+    ],
     5: [""],  # the package itself, which only names what it offers
 }  # fmt: skip
 MAX_LINES = 350

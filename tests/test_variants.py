@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from purenoise.errors import RecipeError
+from purenoise.lab.variants import parse_seeds, parse_variants
 from purenoise.recipe import load_recipe
-from purenoise.variants import parse_seeds, parse_variants
 
 
 def test_variants_keep_their_order_and_changes() -> None:

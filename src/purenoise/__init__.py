@@ -40,8 +40,8 @@ _HOME = {
     "ImbalancedCIFAR10": "data.imbalanced_cifar",
     "ImbalancedCIFAR100": "data.imbalanced_cifar",
     "train": "experiment",
-    "compare": "lab",
-    "adjust_run": "adjusting",
+    "compare": "lab.running",
+    "adjust_run": "posthoc.running",
     "PureNoiseError": "errors",
 }
 
@@ -81,7 +81,6 @@ __all__ = [  # noqa: RUF022 - in the order of first use
 ]
 
 if TYPE_CHECKING:
-    from purenoise.adjusting import adjust_run
     from purenoise.conversion import convert, revert
     from purenoise.darbn import (
         DARBatchNorm1d,
@@ -94,12 +93,13 @@ if TYPE_CHECKING:
     from purenoise.errors import PureNoiseError
     from purenoise.experiment import train
     from purenoise.inloop import NoiseAugment, PureNoise
-    from purenoise.lab import compare
+    from purenoise.lab.running import compare
     from purenoise.longtail import imbalanced_counts, long_tail_subset
     from purenoise.losses import CrossEntropyLoss, FocalLoss, LDAMLoss, LogitAdjustedLoss
     from purenoise.metrics import evaluate_logits
     from purenoise.noise import pixel_statistics
     from purenoise.passes import noise_pass
+    from purenoise.posthoc.running import adjust_run
     from purenoise.samplers import (
         ClassBalancedSampler,
         EffectiveNumberSampler,

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from purenoise.adjustcommand import adjust
 from purenoise.errors import PureNoiseError, RunError, did_you_mean
+from purenoise.terminal.adjusting import adjust
 
 app = typer.Typer(
     name="purenoise",
@@ -85,9 +85,9 @@ def _train(recipe: Any, base: Any, folder: Path | None, command: str) -> None:
     """Train and print."""
     with _console().status("loading", spinner="line"):
         from purenoise.experiment import run_recipe
-        from purenoise.progress import Display
         from purenoise.runtime import keep_freed_memory
-        from purenoise.tables import print_run
+        from purenoise.terminal.progress import Display
+        from purenoise.terminal.tables import print_run
     keep_freed_memory()
     display = Display(_console(), recipe.train.epochs)
     try:
@@ -123,7 +123,7 @@ def compare(
     name, given = _split(arguments, "compare")
     command = " ".join(["purenoise compare", *map(shlex.quote, arguments or [])])
     with _console().status("loading", spinner="line"):
-        from purenoise.comparing import run_comparison
+        from purenoise.terminal.comparing import run_comparison
     if run_comparison(_console(), name, given, command):
         raise typer.Exit(2)
 
@@ -137,7 +137,7 @@ def evaluate(
     from purenoise.evaluate import evaluate_split
     from purenoise.network import load_run
     from purenoise.prepare import check_unchanged, prepare
-    from purenoise.tables import result_table
+    from purenoise.terminal.tables import result_table
 
     recipe, summary, model = load_run(run)
     data = prepare(recipe.data)
@@ -190,7 +190,7 @@ def predict(
         hint = did_you_mean(output, ("table", "csv", "json"))
         raise RunError(f"--format {output!r} is not known.", hint)
     from purenoise.predict import predict as predict_images
-    from purenoise.tables import predictions_table, print_predictions_csv
+    from purenoise.terminal.tables import predictions_table, print_predictions_csv
 
     predictions = predict_images(run, images, top)
     if output == "json":
@@ -221,7 +221,7 @@ def inspect(
     if json_output:
         _print_json(found.as_dict())
         return
-    from purenoise.tables import inspection_tables
+    from purenoise.terminal.tables import inspection_tables
 
     _console().print(inspection_tables(found))
 
@@ -337,7 +337,7 @@ def _errors() -> Console:
 
 def _say_error(error: PureNoiseError) -> None:
     console = _errors()
-    from purenoise.tables import printable
+    from purenoise.terminal.tables import printable
 
     console.print(f"purenoise: {printable(error.message)}", markup=False, soft_wrap=True)
     if error.hint:

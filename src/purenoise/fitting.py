@@ -2,7 +2,7 @@
 
 Before training: batch norms of the kind that steps with noise need, and a look at whether the model
 can do what phases and method ask of its last layer. After: the second batch norms go, and the
-method's adjustment (:mod:`purenoise.adjust`) is folded into the last layer, so that what is
+method's adjustment (:mod:`purenoise.posthoc.heads`) is folded into the last layer, so that what is
 evaluated and saved is a plain network.
 """
 
@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from purenoise.adjust import check_prior, fold_shift, fold_tau, head_of, prior_shift
 from purenoise.auxbn import drop_auxiliary, fit_batch_norm
 from purenoise.errors import ModelError
 from purenoise.headspec import PostSpec
 from purenoise.headstage import check_heads
 from purenoise.methods import Phase
 from purenoise.noisesource import check_source
+from purenoise.posthoc.heads import check_prior, fold_shift, fold_tau, head_of, prior_shift
 from purenoise.prepare import Prepared
 from purenoise.recipe import Recipe
 

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-from purenoise.adjust import head_of, last_layer
 from purenoise.errors import RecipeError
 from purenoise.headspec import HeadSpec
 from purenoise.methodfile import PhaseSpec
+from purenoise.posthoc.heads import head_of, last_layer
 from purenoise.recipe import Train
 from purenoise.schedules import learning_rate
 

@@ -15,15 +15,15 @@ from scipy import stats
 from torch import nn
 
 import purenoise as pn
-from purenoise import adjusting
-from purenoise.adjust import adjust_logits
 from purenoise.errors import ModelError, PureNoiseError, RecipeError, RunError
 from purenoise.evaluate import evaluate_split
+from purenoise.lab.records import read_records
 from purenoise.metrics import evaluate_logits
 from purenoise.network import load_run
-from purenoise.posthoc import fit_offsets
+from purenoise.posthoc import running as adjusting
+from purenoise.posthoc.fitting import fit_offsets
+from purenoise.posthoc.heads import adjust_logits
 from purenoise.prepare import prepare
-from purenoise.records import read_records
 
 from .support import Command, snapshot
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import purenoise as pn
-from purenoise.comparison import Comparison
+from purenoise.lab.comparison import Comparison
 
 from .support import Command, equal_weights, make_images, program
 

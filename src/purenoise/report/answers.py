@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from purenoise.lab.records import Record
 from purenoise.metrics import BINS, probabilities
-from purenoise.records import Record
 
 
 @dataclass(frozen=True)

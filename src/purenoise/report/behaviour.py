@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from purenoise.comparison import Comparison
-from purenoise.intervals import compare_pair
+from purenoise.lab.comparison import Comparison
+from purenoise.lab.intervals import compare_pair
+from purenoise.lab.records import Record
 from purenoise.longtail import groups
-from purenoise.records import Record
 from purenoise.report.answers import Answers
 from purenoise.report.charts import MOST_MARKED, curve_chart, reliability_chart, share_chart
 from purenoise.report.classes import order, same_classes

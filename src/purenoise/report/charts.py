@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from purenoise.intervals import Estimate
+from purenoise.lab.intervals import Estimate
 from purenoise.report.document import Figure
 from purenoise.report.figures import GRID, INK, MUTED, PAPER, Drawing, draw, style
 from purenoise.report.wording import short

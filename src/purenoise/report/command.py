@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from purenoise.comparison import verdict
 from purenoise.errors import RunError, did_you_mean
+from purenoise.lab.comparison import verdict
 from purenoise.report.wording import clean
 from purenoise.report.write import report_runs
 

@@ -7,9 +7,9 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from purenoise.comparison import Comparison
-from purenoise.intervals import Estimate
-from purenoise.records import METRICS
+from purenoise.lab.comparison import Comparison
+from purenoise.lab.intervals import Estimate
+from purenoise.lab.records import METRICS
 from purenoise.report.classes import per_class, same_classes
 
 COLUMNS = ("what", "method", "baseline", "metric", "class", "train_images", "seed", "seeds",

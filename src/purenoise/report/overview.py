@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from purenoise.comparison import HEADLINE, Comparison, verdict
+from purenoise.lab.comparison import HEADLINE, Comparison, verdict
+from purenoise.lab.records import METRICS, Record
 from purenoise.longtail import imbalance
 from purenoise.methodfile import Method
-from purenoise.records import METRICS, Record
 from purenoise.report.charts import accuracy_chart
 from purenoise.report.document import Cell, Facts, Part, Section, Sentences, Table, section
 from purenoise.report.wording import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from purenoise.comparison import Comparison
+from purenoise.lab.comparison import Comparison
 from purenoise.report.answers import read_answers
 from purenoise.report.behaviour import (
     calibration_section,

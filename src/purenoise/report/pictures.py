@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from purenoise.comparison import Comparison, Difference
 from purenoise.errors import PureNoiseError
+from purenoise.lab.comparison import Comparison, Difference
+from purenoise.lab.records import Record
 from purenoise.noise import noise_images
 from purenoise.prepare import Prepared, prepare
-from purenoise.records import Record
 from purenoise.report.answers import Answers
 from purenoise.report.document import Part, Picture, Pictures, Sentences
 from purenoise.report.wording import clean, plural, several

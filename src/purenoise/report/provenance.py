@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from purenoise.comparison import Comparison
-from purenoise.records import Record
+from purenoise.lab.comparison import Comparison
+from purenoise.lab.records import Record
 from purenoise.report.document import Cell, Facts, Lines, Section, Sentences, Table, section
 from purenoise.report.wording import clean, percent, several
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from purenoise.comparison import Comparison
-from purenoise.intervals import Estimate, Paired
-from purenoise.records import METRICS
+from purenoise.lab.comparison import Comparison
+from purenoise.lab.intervals import Estimate, Paired
+from purenoise.lab.records import METRICS
 from purenoise.report.document import Cell
-from purenoise.tables import printable
+from purenoise.terminal.tables import printable
 
 NA = "n/a"
 LONGEST = 28  # letters of a name in a figure

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from purenoise.checkpoint import write_whole
-from purenoise.comparison import Comparison, analyse
 from purenoise.errors import RunError
 from purenoise.experiment import Run
+from purenoise.lab.comparison import Comparison, analyse
+from purenoise.lab.records import Record, read_records
 from purenoise.network import load_run
 from purenoise.probes import probe_folder
-from purenoise.records import Record, read_records
 from purenoise.report.answers import read_predictions
 from purenoise.report.csvfile import COLUMNS, to_csv
 from purenoise.report.html import GENERATOR, to_html

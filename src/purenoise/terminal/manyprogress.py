@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from purenoise.scheduling import Job
-from purenoise.sharing import PhaseStore
-from purenoise.tables import clock, printable
+from purenoise.lab.scheduling import Job
+from purenoise.lab.sharing import PhaseStore
+from purenoise.terminal.tables import clock, printable
 
 PLAIN_SECONDS = 30.0
 

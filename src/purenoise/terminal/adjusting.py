@@ -14,7 +14,7 @@ from rich.console import Console
 from purenoise.errors import RecipeError, RunError, did_you_mean
 
 if TYPE_CHECKING:
-    from purenoise.adjusting import Adjusted
+    from purenoise.posthoc.running import Adjusted
 
 
 def adjust(
@@ -40,8 +40,8 @@ def adjust(
     Examples: purenoise adjust RUN | purenoise adjust RUN method=offsets |
     purenoise adjust RUN prior=0.7,0.2,0.1 | purenoise adjust RUN save=adjusted.safetensors
     """
-    from purenoise.adjustedtable import adjusted_table, seeds_table
-    from purenoise.adjusting import adjust_run
+    from purenoise.posthoc.running import adjust_run
+    from purenoise.terminal.adjustedtable import adjusted_table, seeds_table
 
     given = read_settings(settings or [])
     runs = find_runs(run, given)
@@ -84,7 +84,7 @@ def _content(found: Adjusted) -> dict[str, Any]:
 
 
 def read_settings(words: list[str]) -> dict[str, Any]:
-    """Read ``key=value`` words as arguments of :func:`purenoise.adjusting.adjust_run`.
+    """Read ``key=value`` words as arguments of :func:`purenoise.posthoc.running.adjust_run`.
 
     Raises:
         RecipeError: If a word is not understood.

@@ -9,15 +9,15 @@ from typing import Any
 from rich.console import Console
 
 from purenoise import yamlfile
-from purenoise.comparisontables import print_comparison
 from purenoise.errors import RecipeError, RunError, did_you_mean
-from purenoise.lab import carry_out, conclude
-from purenoise.manyprogress import Overview
-from purenoise.planning import Plan, plan_comparison
+from purenoise.lab.planning import Plan, plan_comparison
+from purenoise.lab.running import carry_out, conclude
+from purenoise.lab.scheduling import Outcome
 from purenoise.report import write_report
 from purenoise.runtime import stop_on_signal
-from purenoise.scheduling import Outcome
-from purenoise.tables import printable
+from purenoise.terminal.comparisontables import print_comparison
+from purenoise.terminal.manyprogress import Overview
+from purenoise.terminal.tables import printable
 
 OWN = {"methods": "erm,drs,open", "seeds": "5", "baseline": None, "jobs": "auto", "share": "true"}
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from purenoise.pool import Message, Pool, Worker
+from purenoise.lab.pool import Message, Pool, Worker
+from purenoise.lab.sharing import PhaseStore, longest
 from purenoise.recipe import Recipe
-from purenoise.sharing import PhaseStore, longest
 
 TRIES = 3  # of a run whose process dies
 WAIT = 0.2  # seconds between looks at whether to stop

@@ -1,10 +1,10 @@
 """Every method with every seed, on the same subset and by the same protocol.
 
 A comparison is planned before anything is trained: every recipe is checked, the data are loaded
-once, every network is built once. Then workers (:mod:`purenoise.pool`) train the runs, each in the
-folder that ``purenoise train`` would give it, seed by seed; what is finished is taken up, what was
-begun goes on, and first phases that runs have in common are trained once
-(:mod:`purenoise.sharing`).
+once, every network is built once. Then workers (:mod:`purenoise.lab.pool`) train the runs, each in
+the folder that ``purenoise train`` would give it, seed by seed; what is finished is taken up, what
+was begun goes on, and first phases that runs have in common are trained once
+(:mod:`purenoise.lab.sharing`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import Any
 
 import torch
 
-from purenoise.comparison import Comparison, analyse
 from purenoise.errors import PureNoiseError, RunError
 from purenoise.experiment import run_identity
 from purenoise.fitting import make_ready
+from purenoise.lab.comparison import Comparison, analyse
+from purenoise.lab.planning import Plan, PlannedRun, plan_comparison
+from purenoise.lab.records import Record
+from purenoise.lab.scheduling import Execution, Job, Outcome
+from purenoise.lab.sharing import boundaries, prefix_key, shared_epochs
 from purenoise.methods import build_phases
 from purenoise.network import network
 from purenoise.overrides import as_typed, plain
-from purenoise.planning import Plan, PlannedRun, plan_comparison
 from purenoise.prepare import Prepared, prepare
 from purenoise.recipe import Recipe
-from purenoise.records import Record
 from purenoise.runlog import RunFolder
 from purenoise.runtime import (
     resolve_device,
@@ -33,8 +35,6 @@ from purenoise.runtime import (
     stop_on_signal,
     torch_settings,
 )
-from purenoise.scheduling import Execution, Job, Outcome
-from purenoise.sharing import boundaries, prefix_key, shared_epochs
 from purenoise.speed import resolve_speed
 
 Listener = Callable[[str, dict[str, Any]], None]

@@ -1,4 +1,4 @@
-"""A process that trains the runs of a comparison one after another: ``python -m purenoise.worker``.
+"""A process that trains a comparison's runs, one by one: ``python -m purenoise.lab.worker``.
 
 It reads tasks from its input, one JSON object per line, and tells on its output what happens, one
 JSON object per line. When the input ends, because the work is done or because whoever started it is
@@ -76,8 +76,8 @@ class _Trainer:
     def train(self, task: dict[str, Any]) -> None:
         """Train one run in its folder, from a shared state if there is one."""
         from purenoise.experiment import run_recipe
+        from purenoise.lab.sharing import PhaseStore, longest
         from purenoise.prepare import prepare
-        from purenoise.sharing import PhaseStore, longest
 
         recipe = Recipe.model_validate(task["recipe"])
         store = PhaseStore(Path(task["store"]))

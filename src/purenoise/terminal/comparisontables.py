@@ -7,9 +7,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from purenoise.comparison import Comparison, Difference, Row, points, verdict
-from purenoise.intervals import Estimate
-from purenoise.tables import percent, printable
+from purenoise.lab.comparison import Comparison, Difference, Row, points, verdict
+from purenoise.lab.intervals import Estimate
+from purenoise.terminal.tables import percent, printable
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:

@@ -12,12 +12,12 @@ import torch
 
 from purenoise.errors import RecipeError, did_you_mean
 from purenoise.experiment import plain_recipe, run_path
+from purenoise.lab.sharing import PhaseStore
+from purenoise.lab.variants import Variant, parse_seeds, parse_variants
 from purenoise.prepare import check_folder_unchanged, placed
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.runlog import RunFolder
 from purenoise.runtime import available_cores, resolve_device, resolve_threads
-from purenoise.sharing import PhaseStore
-from purenoise.variants import Variant, parse_seeds, parse_variants
 
 FAIR_BASELINE = "drs"
 
@@ -91,8 +91,8 @@ def plan_comparison(
     Args:
         name: Of the recipe, see :func:`purenoise.recipe.load_recipe`.
         overrides: Changes for all runs.
-        methods: See :func:`purenoise.variants.parse_variants`.
-        seeds: See :func:`purenoise.variants.parse_seeds`.
+        methods: See :func:`purenoise.lab.variants.parse_variants`.
+        seeds: See :func:`purenoise.lab.variants.parse_seeds`.
         baseline: Label of a variant; None: ``drs`` if it is among them, else the first.
         jobs: Runs at a time; ``auto``: as many as the cores allow, or one per GPU.
         share: Whether first phases in common are trained once.

@@ -9,11 +9,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from purenoise.intervals import Estimate, t_interval
-from purenoise.tables import printable
+from purenoise.lab.intervals import Estimate, t_interval
+from purenoise.terminal.tables import printable
 
 if TYPE_CHECKING:
-    from purenoise.adjusting import Adjusted
+    from purenoise.posthoc.running import Adjusted
 
 # Name, place in the metrics, and whether it is a percentage.
 ROWS: tuple[tuple[str, tuple[str, ...], bool], ...] = (

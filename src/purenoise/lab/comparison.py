@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from purenoise.errors import RecipeError, RunError, did_you_mean
-from purenoise.intervals import LEVEL, Estimate, Paired, holm, paired, seeds_needed, t_interval
-from purenoise.records import METRICS, Record, protocol_differences
+from purenoise.lab.intervals import LEVEL, Estimate, Paired, holm, paired, seeds_needed, t_interval
+from purenoise.lab.records import METRICS, Record, protocol_differences
 
 HEADLINE = "accuracy"
 FEW_SEEDS = 6  # with fewer the sign-flip test cannot reach 0.05

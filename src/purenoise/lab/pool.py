@@ -123,7 +123,7 @@ class Pool:
         extra = self.environments[number % len(self.environments)] if self.environments else {}
         said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the pool
         process = subprocess.Popen(
-            [sys.executable, "-m", "purenoise.worker"],
+            [sys.executable, "-m", "purenoise.lab.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True,
             encoding="utf-8", env={**os.environ, **extra}, start_new_session=True,
         )  # fmt: skip

@@ -1,9 +1,9 @@
 """What a finished run would say for other class shares, without training it again.
 
-Four adjustments. Two take their strength from the user (:mod:`purenoise.adjust`): logit adjustment
-(Menon et al. 2021) and tau-normalisation (Kang et al. 2020). Two are fitted on the run's validation
-images (:mod:`purenoise.posthoc`): temperature (Guo et al. 2017) and class offsets. The test
-images are used to measure, never to fit; only ``prior="test"`` reads their labels, and says so.
+Four adjustments. Two take their strength from the user (:mod:`purenoise.posthoc.heads`): logit
+adjustment (Menon et al. 2021) and tau-normalisation (Kang et al. 2020). Two are fitted on the run's
+validation images (:mod:`purenoise.posthoc.fitting`): temperature (Guo et al. 2017) and class offsets.
+The test images are used to measure, never to fit; only ``prior="test"`` reads their labels, and says so.
 
 The run is left as it is: results go to ``RUN/adjusted/METHOD-HASH/``, with the predictions and a
 summary in the shape of a run's.
@@ -29,15 +29,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from purenoise.adjust import check_tau, fold_shift, fold_tau, head_of, prior_shift
 from purenoise.checkpoint import save_weights, write_whole
 from purenoise.errors import RecipeError, RunError, did_you_mean
 from purenoise.evaluate import predict_logits
 from purenoise.metrics import evaluate_logits
 from purenoise.network import load_run
-from purenoise.posthoc import fit_offsets, fit_temperature
+from purenoise.posthoc.fitting import fit_offsets, fit_temperature
+from purenoise.posthoc.heads import check_tau, fold_shift, fold_tau, head_of, prior_shift
+from purenoise.posthoc.priors import Prior, read_prior
 from purenoise.prepare import Prepared, check_unchanged, prepare
-from purenoise.priors import Prior, read_prior
 from purenoise.recipe import Recipe
 from purenoise.runlog import RunFolder
 

@@ -1,0 +1,1 @@
+"""Comparisons: methods x seeds planned, trained by workers, understood."""
