@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from purenoise.errors import RecipeError, RunError
-from purenoise.lab.comparison import Comparison, analyse, verdict
+from purenoise.lab.comparison import Comparison, analyse, verdict, verdicts
 from purenoise.lab.records import read_records
 
 from .fakeruns import fake_run, fake_runs
@@ -110,6 +110,17 @@ def test_a_clear_difference_with_six_seeds_is_called_so(tmp_path):
     (d,) = compared(tmp_path).differences
     assert d.headline.p == pytest.approx(2 / 64)
     assert verdict(d).endswith("better.")
+
+
+def test_the_first_sentence_counts_what_is_settled(root, tmp_path):
+    """Over several differences one sentence comes first; a single one stands for itself."""
+    assert verdicts(compared(root))[0].endswith("differences is settled.")
+    fake_runs(tmp_path, {"erm": 0.3, "drs": 1.5, "open": 4.0}, seeds=range(8))
+    said = verdicts(compared(tmp_path))
+    assert said[0] == (
+        "Against drs, 2 of 2 differences are settled: erm is worse and open is better."
+    )
+    assert len(said) == 3
 
 
 def test_other_protocols_are_refused_unless_mixed(root, tmp_path):

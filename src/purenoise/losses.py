@@ -17,6 +17,7 @@ from purenoise.errors import DataError, RecipeError, did_you_mean
 from purenoise.longtail import check_counts
 from purenoise.lossbase import ClassificationLoss
 
+LDAM_SCALE = 30.0
 FOCAL_FORMS = ("standard", "ldam-drw")
 SMOOTHING_SHAPES = ("concave", "linear", "convex")
 
@@ -107,7 +108,7 @@ class LDAMLoss(ClassificationLoss):
         self,
         counts: ArrayLike,
         max_m: float = 0.5,
-        s: float = 30.0,
+        s: float = LDAM_SCALE,
         weight: ArrayLike | None = None,
         label_smoothing: float = 0.0,
     ) -> None:

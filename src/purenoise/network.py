@@ -11,7 +11,8 @@ from torch import nn
 
 from purenoise.checkpoint import load_weights
 from purenoise.errors import RunError
-from purenoise.models import build_model
+from purenoise.losses import LDAM_SCALE
+from purenoise.models import CosineLinear, build_model
 from purenoise.prepare import Prepared
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.runlog import RunFolder
@@ -24,15 +25,19 @@ def network(recipe: Recipe, data: Prepared) -> nn.Module:
 
 
 def _network(recipe: Recipe, n_classes: int, channels: int, *, pretrained: bool) -> nn.Module:
+    method = recipe.resolved_method()
     model = build_model(
         recipe.model.name,
         n_classes,
         in_channels=channels,
         dropout=recipe.model.dropout,
-        cosine=recipe.resolved_method().cosine,
+        cosine=method.cosine,
         pretrained=pretrained,
         generator_seed=recipe.seed,
     )
+    for module in model.modules():
+        if isinstance(module, CosineLinear):  # what LDAM has in its loss, an evaluation has here
+            module.scale = float(method.loss_of(method.phases[-1]).options().get("s", LDAM_SCALE))
     return model.to(getattr(torch, recipe.precision))
 
 

@@ -83,7 +83,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that tensors gave back, for the next tensors. Linux, glibc.
 
     By default glibc returns it to the system after every step and has it again page by page in the
-    next, which costs a plain ResNet-32 step of 128 images up to a sixth of its time
+    next, which costs a ResNet-32 step of 128 images about a tenth of its time
     (docs/speed.md). It cannot be undone and holds for the whole process: a command may call it, a
     library should not.
 

@@ -119,3 +119,11 @@ def test_loading_a_run_leaves_the_global_generator_alone(tmp_path):
     before = torch.get_rng_state()
     load_run(run.folder)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_probabilities_of_ldam_are_worth_something(tmp_path):
+    """A cosine head's logits are scaled as its loss scales them: confidence is not 1 in C."""
+    run = pn.train("digits", method="ldam", epochs=20, out=str(tmp_path))
+    logits = np.load(run.folder / "predictions.npz")["logits"]
+    assert 1 < np.abs(logits).max() <= 30
+    assert run.metrics["ece"] < 0.3

@@ -95,3 +95,12 @@ def test_cosine_head_starts_with_unit_directions() -> None:
     torch.testing.assert_close(head.weight.norm(dim=1), torch.ones(4))
     assert not head(torch.zeros(1, 16)).any()
     assert "out_features=4" in repr(head)
+
+
+def test_cosines_are_scaled_in_evaluation_only():
+    """In training the loss scales; in evaluation the head does, and softmax is what was trained."""
+    head, features = CosineLinear(8, 3), torch.randn(4, 8)
+    head.scale = 30.0
+    trained = head(features)
+    assert trained.abs().max() <= 1
+    assert torch.equal(head.eval()(features), 30.0 * trained)

@@ -222,8 +222,9 @@ def _needed(difference: Difference, p: float | None, comparisons: int) -> int | 
         return None
     level = 1 - (1 - LEVEL) / comparisons
     needed = seeds_needed(found.estimate.mean, found.estimate.sd, level)
-    settled = p is not None and p <= 1 - LEVEL
-    return needed if needed is None or settled else max(needed, found.estimate.n + 1)
+    if needed is None or (p is not None and p <= 1 - LEVEL):
+        return needed
+    return max(needed, found.estimate.n + 1)
 
 
 def verdict(difference: Difference) -> str:
@@ -253,9 +254,37 @@ def verdict(difference: Difference) -> str:
         return f"{text}. Not settled: {least}. {_sentence(needed)}"
     p = difference.p_holm if difference.p_holm is not None else found.p
     shown = f"p = {p:.2g} after Holm's correction"
-    if p is not None and p <= 1 - LEVEL:
-        return f"{text}, {shown}: {'better' if e.mean > 0 else 'worse'}."
+    if _is_settled(difference):
+        return f"{text}, {shown}: {_sign(difference)}."
     return f"{text}, {shown}. Not settled: {needed}."
+
+
+def verdicts(comparison: Comparison) -> list[str]:
+    """Say what may be concluded: over all differences, if there are several, then one by one."""
+    differences = comparison.differences
+    settled = [d for d in differences if _is_settled(d)]
+    said = []
+    if len(differences) > 1:
+        which = [f"{d.label} is {_sign(d)}" for d in settled]
+        names = " and ".join(filter(None, [", ".join(which[:-1]), *which[-1:]]))
+        n, k = len(settled), len(differences)
+        said = [
+            f"Against {comparison.baseline}, {n} of {k} differences "
+            f"{'is' if n == 1 else 'are'} settled: {names}."
+            if settled
+            else f"Against {comparison.baseline}, none of {k} differences is settled."
+        ]
+    return said + [verdict(difference) for difference in differences]
+
+
+def _is_settled(difference: Difference) -> bool:
+    p = difference.p_holm
+    return p is not None and p <= 1 - LEVEL
+
+
+def _sign(difference: Difference) -> str:
+    found = difference.headline
+    return "better" if found is not None and found.estimate.mean > 0 else "worse"
 
 
 def points(value: float) -> str:

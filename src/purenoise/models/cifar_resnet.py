@@ -18,7 +18,9 @@ from torch.nn import functional as F
 class CosineLinear(nn.Module):
     """Classify by the cosine between features and one weight vector per class.
 
-    There is no bias and no scale: a loss that wants larger logits, such as LDAM, has its own.
+    There is no bias, and in training no scale: a loss that wants larger logits, such as LDAM, has
+    its own. In evaluation the cosines are multiplied by ``scale``, so that their softmax is the
+    distribution that such a loss has trained.
 
     Args:
         in_features: Length of a feature vector.
@@ -36,6 +38,7 @@ class CosineLinear(nn.Module):
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
+        self.scale = 1.0
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.reset_parameters()
 
@@ -46,15 +49,16 @@ class CosineLinear(nn.Module):
             self.weight.copy_(F.normalize(self.weight, dim=1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the cosines.
+        """Return the cosines, scaled in evaluation.
 
         Args:
             features: Floating point, shape (..., in_features).
 
         Returns:
-            Values in [-1, 1], shape (..., out_features).
+            Values in [-1, 1] (times ``scale`` in evaluation), shape (..., out_features).
         """
-        return F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
+        cosines = F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
+        return cosines if self.training else self.scale * cosines
 
     def extra_repr(self) -> str:
         """Return the sizes, for ``print(model)``."""

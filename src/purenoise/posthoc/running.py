@@ -2,8 +2,9 @@
 
 Four adjustments. Two take their strength from the user (:mod:`purenoise.posthoc.heads`): logit
 adjustment (Menon et al. 2021) and tau-normalisation (Kang et al. 2020). Two are fitted on the run's
-validation images (:mod:`purenoise.posthoc.fitting`): temperature (Guo et al. 2017) and class offsets.
-The test images are used to measure, never to fit; only ``prior="test"`` reads their labels, and says so.
+validation images (:mod:`purenoise.posthoc.fitting`): temperature (Guo et al. 2017) and class
+offsets. The test images are used to measure, never to fit; only ``prior="test"`` reads their
+labels, and says so.
 
 The run is left as it is: results go to ``RUN/adjusted/METHOD-HASH/``, with the predictions and a
 summary in the shape of a run's.

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from purenoise.errors import RunError, did_you_mean
-from purenoise.lab.comparison import verdict
+from purenoise.lab.comparison import verdicts
 from purenoise.report.wording import clean
 from purenoise.report.write import report_runs
 
@@ -29,7 +29,7 @@ def run_report(console: Console, words: Sequence[str]) -> None:
     folders, options = report_words(words)
     with console.status("reading runs", spinner="line"):
         comparison, files = report_runs(folders, **options)
-    lines = [verdict(difference) for difference in comparison.differences]
+    lines = verdicts(comparison)
     lines += [f"left out: {path}: {why}" for path, why in comparison.left_out.items()]
     lines += [f"{file.suffix[1:]:5}{file}" for file in files]
     for line in lines:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from purenoise.lab.comparison import HEADLINE, Comparison, verdict
+from purenoise.lab.comparison import HEADLINE, Comparison, verdicts
 from purenoise.lab.records import METRICS, Record
 from purenoise.longtail import imbalance
 from purenoise.methodfile import Method
@@ -43,7 +43,7 @@ def summary_section(comparison: Comparison) -> Section:
                 metrics_table(comparison),
             ],
         )
-    said = [verdict(d) for d in comparison.differences]
+    said = verdicts(comparison)
     if not said:
         accuracy = comparison.rows[0].estimates[HEADLINE]
         assert accuracy is not None  # runs without test images are left out

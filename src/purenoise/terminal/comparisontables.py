@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from purenoise.lab.comparison import Comparison, Difference, Row, points, verdict
+from purenoise.lab.comparison import Comparison, Difference, Row, points, verdicts
 from purenoise.lab.intervals import Estimate
 from purenoise.terminal.tables import percent, printable
 
@@ -16,8 +16,8 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print the table of methods, the differences, and what may be concluded."""
     console.print(comparison_tables(comparison))
     console.print()
-    for difference in comparison.differences:
-        console.print(verdict(difference), markup=False, highlight=False)
+    for said in verdicts(comparison):
+        console.print(printable(said), markup=False, highlight=False)
     for path, why in comparison.left_out.items():
         console.print(f"left out: {printable(path)}: {printable(why)}", markup=False)
     for note in comparison.notes:
