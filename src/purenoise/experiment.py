@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,23 +221,30 @@ class _Experiment:
             )  # fmt: skip
             warnings = [*self.switches.warnings, *fit.warm_up()]
             self._know_what_is_on(fit)
-            state = self._state()
-            try:
+            with self.files.held(), closing(self):
+                state = self._state()
                 self._open(state)
                 self._tell("start", self._start(augment.describe(), notes, state))
                 for text in warnings:
                     self._tell("warning", {"text": text})
                 history = self._fit(fit, state)
-                notes += make_plain(model, recipe, phases, data)
+                notes += make_plain(model, recipe, phases, data) + self._inherited()
                 head = {**self._about(augment.describe(), notes), "environment": self.environment}
                 summary = finish(model, history, data, self.files, head)
                 summary["seconds"] = time.perf_counter() - self.started
                 self._tell("end", {"test": summary["test"], "seconds": summary["seconds"]})
                 write_whole(self.files.summary_file, json.dumps(summary, indent=1) + "\n")
-            finally:
-                if self.log is not None:
-                    self.log.close()
         return Run(self.files.path, summary)
+
+    def close(self) -> None:
+        """Close the log, if it was opened."""
+        if self.log is not None:
+            self.log.close()
+
+    def _inherited(self) -> list[str]:
+        """Say so if another run trained the first epochs."""
+        n = sum(bool(e.get("shared")) for e in read_events(self.files.events))
+        return [f"The first {n} epochs were trained by another run that begins alike."] * (n > 0)
 
     def _know_what_is_on(self, fit: Fit) -> None:
         """Record the switches that are on now that compiling has been tried, and what else is."""

@@ -299,4 +299,9 @@ def _combine(name: str, a: Method, b: Method) -> Method:
         )
         for start, (of_a, of_b) in zip(starts, mixes, strict=True)
     ]
-    return Method(loss=b.loss, phases=phases, post=a.post or b.post)
+    post = a.post or b.post
+    adjusts = post is not None and post.name == "logit-adjustment" and post.prior == "train"
+    if post is not None and adjusts and phases[-1].sampler != "instance":
+        # What resampling has evened out already must not be taken out again.
+        post = post.model_copy(update={"prior": "sampled"})
+    return Method(loss=b.loss, phases=phases, post=post)

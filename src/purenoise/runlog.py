@@ -16,11 +16,12 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from purenoise import yamlfile
+from purenoise.data.cacheroot import LOCK, locked
 from purenoise.errors import RunError
 
 PROBE = 1 << 18  # bytes that must fit before a run begins
@@ -115,6 +116,31 @@ class RunFolder:
                 "Choose another place with out=FOLDER.",
             ) from error
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder, so that no other process trains the same run; the system lets it go.
+
+        Raises:
+            RunError: If another process holds it.
+        """
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path, wait=False))
+            except BlockingIOError as error:
+                raise RunError(
+                    f"{self.path} is being trained by another process.",
+                    "Wait for it, or choose another place with out=FOLDER.",
+                ) from error
+            except OSError as error:
+                raise RunError(f"{self.path} cannot be written: {error.strerror}.") from error
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    (self.path / LOCK).unlink()
+
     def check_recipe(self, digest: str) -> None:
         """Refuse a folder that belongs to another recipe.
 
@@ -122,7 +148,8 @@ class RunFolder:
             RunError: If its recipe is not the one with this digest.
         """
         if not self.recipe.exists():
-            left = [p for p in self.path.glob("*") if not p.name.endswith(".part")]
+            left = [p for p in self.path.glob("*")
+                    if p.name != LOCK and not p.name.endswith(".part")]  # fmt: skip
             if left or self.path.is_file():
                 raise RunError(
                     f"{self.path} exists, is not empty and is not a run.",

@@ -231,3 +231,39 @@ def test_methods_that_do_not_fit_are_all_named(command: Command, tmp_path: Path)
     assert "erm: torchvision has no classifier" in said
     assert "ldam: torchvision has no classifier" in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_two_processes_do_not_train_one_run(tmp_path: Path, command: Command) -> None:
+    """While one trains it, another is refused with a sentence; afterwards it is finished."""
+    words = ["train", "digits", "epochs=300", f"out={tmp_path}"]
+    process = subprocess.Popen([*program(), *words], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("events.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "is being trained by another process" in command.refused(*words)
+    process.kill()
+    process.wait()
+    assert command(*words[:-1], f"out={tmp_path}", "epochs=300").code == 0
+
+
+def test_methods_that_are_added_later_share_too(tmp_path: Path, command: Command) -> None:
+    """A lone method keeps the state at its boundary; one that is added goes on from there."""
+    words = ["compare", "digits", "seeds=1", f"out={tmp_path}", *FAST]
+    assert command(*words, "methods=drs").code == 0
+    done = command(*words, "methods=drs,open")
+    assert "3 epochs to train" in done.out
+    assert "3 epochs were taken from another run" in " ".join(done.out.split())
+    (summary,) = [json.loads((f / "summary.json").read_text())
+                  for name, f in runs(tmp_path).items() if "/open/" in name]  # fmt: skip
+    assert any("The first 3 epochs were trained by another run" in n for n in summary["notes"])
+
+
+def test_a_baseline_without_a_finished_run_is_replaced_with_a_word(
+    tmp_path: Path, command: Command
+) -> None:
+    """If the baseline fails the tables say against what they are."""
+    done = command("compare", "digits", "methods=erm:lr=1e30,erm,rs", "baseline=erm:lr=1e30",
+                   "seeds=1", f"out={tmp_path}", *FAST)  # fmt: skip
+    assert done.code == 2
+    said = " ".join(done.out.split())
+    assert "The baseline erm:lr=1e30 has no finished run: differences are to erm." in said

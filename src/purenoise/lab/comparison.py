@@ -6,6 +6,7 @@ protocol; what differs otherwise is named and, unless asked for, refused. Import
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -15,7 +16,6 @@ from purenoise.lab.intervals import LEVEL, Estimate, Paired, holm, paired, seeds
 from purenoise.lab.records import METRICS, Record, protocol_differences
 
 HEADLINE = "accuracy"
-FEW_SEEDS = 6  # with fewer the sign-flip test cannot reach 0.05
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Difference:
             comparisons; None: over 1,000.
         classes: Variant minus baseline for each class; None for a class without test images.
         classes_p_holm: Of each class, corrected for all classes.
+        comparisons: How many there are with the baseline.
     """
 
     label: str
@@ -64,6 +65,7 @@ class Difference:
     needed: int | None
     classes: tuple[Paired | None, ...]
     classes_p_holm: tuple[float | None, ...]
+    comparisons: int = 1
 
     @property
     def headline(self) -> Paired | None:
@@ -81,6 +83,7 @@ class Comparison:
         differences: One per other variant that has a seed in common with it.
         notes: What a reader has to know, one sentence each.
         left_out: Runs that could not be used, with the reason.
+        command: The line that made the comparison, if it was one.
     """
 
     rows: tuple[Row, ...]
@@ -88,6 +91,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
 
     @property
     def records(self) -> list[Record]:
@@ -210,7 +214,7 @@ def _holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
 def _with_holm(differences: Sequence[Difference]) -> list[Difference]:
     corrected = _holm([d.headline.p if d.headline else None for d in differences])
     return [
-        replace(d, p_holm=p, needed=_needed(d, p, len(differences)))
+        replace(d, p_holm=p, needed=_needed(d, p, len(differences)), comparisons=len(differences))
         for d, p in zip(differences, corrected, strict=True)
     ]
 
@@ -247,8 +251,10 @@ def verdict(difference: Difference) -> str:
         if more is None
         else f"about {more} seeds would settle a difference of this size"
     )
-    if e.n < FEW_SEEDS:
-        least = f"with {e.n} seeds the exact test cannot go below p = {found.least_p:.3g}"
+    least_p = min(1.0, difference.comparisons * found.least_p)
+    if least_p > 1 - LEVEL:
+        among = f" and {difference.comparisons} comparisons" if difference.comparisons > 1 else ""
+        least = f"with {e.n} seeds{among} the exact test cannot go below p = {least_p:.3g}"
         if beyond:
             return f"{text}; the interval leaves out 0, but {least}. {_sentence(needed)}"
         return f"{text}. Not settled: {least}. {_sentence(needed)}"
@@ -305,10 +311,13 @@ def _notes(rows: Sequence[Row], differences: Sequence[Difference]) -> list[str]:
             "Not all methods ran with the same seeds: differences are over those in common."
         )
     small = min(len(row.records) for row in rows)
-    if small < FEW_SEEDS and differences:
+    k = len(differences)
+    takes = math.ceil(1 + math.log2(max(1, k) / (1 - LEVEL)) - 1e-9)
+    if small < takes and k:
+        among = f" and {k} comparisons" if k > 1 else ""
         notes.append(
-            f"With {small} seed{'s' * (small > 1)} an exact sign-flip test cannot reach p = 0.05; "
-            f"that takes {FEW_SEEDS}."
+            f"With {small} seed{'s' * (small > 1)}{among} an exact sign-flip test cannot reach "
+            f"p = 0.05; that takes {takes} seeds."
         )
     if max(len(row.records) for row in rows) > 1:
         notes.append(

@@ -9,7 +9,9 @@ was begun goes on, and first phases that runs have in common are trained once
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from purenoise.prepare import Prepared, prepare
 from purenoise.recipe import Recipe
 from purenoise.runlog import RunFolder
 from purenoise.runtime import (
+    environment,
     resolve_device,
     resolve_threads,
     stop_on_signal,
@@ -62,9 +65,22 @@ def carry_out(
     listener("plan", {"runs": len(plan.runs), "finished": len(plan.runs) - len(pending),
                       "jobs": jobs, "at_a_time": plan.jobs, "store": plan.store})  # fmt: skip
     on_gpu = bool(pending) and resolve_device(pending[0].recipe.device).type == "cuda"
-    gpus = torch.cuda.device_count() if on_gpu else 0
-    places = [{"CUDA_VISIBLE_DEVICES": str(i)} for i in range(gpus)] if gpus > 1 else []
+    places = gpu_places(pending[0].recipe.device) if on_gpu else []
     return Execution(jobs, plan.store, plan.jobs, listener, stopping, places).run()
+
+
+def gpu_places(device: str) -> list[dict[str, str]]:
+    """Return what to set in the environment of each worker, so that each has a GPU of its own.
+
+    Args:
+        device: Of the recipe; one with a number leaves all workers on that GPU.
+    """
+    n = torch.cuda.device_count()
+    if n < 2 or ":" in device:
+        return []
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    ids = given.split(",")[:n] if given else [str(i) for i in range(n)]
+    return [{"CUDA_VISIBLE_DEVICES": i.strip()} for i in ids]
 
 
 def _jobs(plan: Plan, pending: Sequence[PlannedRun]) -> list[Job]:
@@ -88,8 +104,10 @@ def _jobs(plan: Plan, pending: Sequence[PlannedRun]) -> list[Job]:
     if faults:
         raise RunError("The comparison cannot be made.\n" + "\n".join(faults))
     jobs = []
-    for run, shared in zip(pending, shared_epochs(keys), strict=True):
-        jobs.append(Job(run.label, run.recipe, run.folder, run.command, shared))
+    for run, own, shared in zip(pending, keys, shared_epochs(keys), strict=True):
+        ends = boundaries(run.recipe)[:-1]  # kept for methods that are added later
+        useful = {e: key for e, key in own.items() if e in ends or plan.store.has(key)}
+        jobs.append(Job(run.label, run.recipe, run.folder, run.command, {**useful, **shared}))
     return jobs
 
 
@@ -129,7 +147,12 @@ def conclude(plan: Plan, outcome: Outcome) -> Comparison:
             records.append(Record(run.variant.label, run.seed, run.folder, run.recipe, summary))
     there = {record.label for record in records}
     baseline = plan.baseline if plan.baseline in there else None
-    return analyse(records, baseline, mixed=True, left_out=left_out)
+    found = analyse(records, baseline, mixed=True, left_out=left_out)
+    notes = found.notes
+    if baseline is None:
+        notes = (f"The baseline {plan.baseline} has no finished run: differences are to "
+                 f"{found.baseline}.", *notes)  # fmt: skip
+    return replace(found, notes=notes, command=plan.command)
 
 
 def compare(
@@ -185,5 +208,6 @@ def _keys(recipe: Recipe, data: Prepared, epochs: Sequence[int]) -> dict[int, st
     if switches.compile:  # whether that succeeds, and so what was computed, is known only later
         return {}
     identity = run_identity(recipe, data, device, threads, switches)
+    identity |= {"environment": environment(device, threads)}  # program, machine, libraries
     usable = [e for e in epochs if e <= recipe.train.epochs]
     return {e: prefix_key(recipe, identity, e) for e in usable}

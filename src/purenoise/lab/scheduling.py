@@ -80,6 +80,7 @@ class Execution:
         self.listener, self.stopping, self.environments = listener, stopping, environments
         self.active: list[Job] = []
         self.tries: Counter[str] = Counter()
+        self.begun_at: dict[str, int] = {}
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -111,7 +112,10 @@ class Execution:
 
     def _next(self) -> Job | None:
         """The first job that need not wait for a state that is being trained now."""
-        coming = {key for job in self.active for key in job.shared.values()}
+        coming = {
+            key for job in self.active for epoch, key in job.shared.items()
+            if epoch > self.begun_at.get(job.label, 0)  # an earlier one it will not pass again
+        }  # fmt: skip
         for job in self.pending:
             there = longest(job.shared, self.store) or 0
             if not any(e > there and key in coming for e, key in job.shared.items()):
@@ -133,8 +137,9 @@ class Execution:
         elif kind == "failed":
             hint = message.get("hint")
             self.outcome.failed[job.label] = message["message"] + (f" {hint}" if hint else "")
-        elif kind == "start" and message["shared"]:
-            self.outcome.shared_epochs += message["epoch"]
+        elif kind == "start":
+            self.begun_at[job.label] = message["epoch"]
+            self.outcome.shared_epochs += message["epoch"] if message["shared"] else 0
         self.listener(kind, {**message, "job": job})
 
     def _died(self, job: Job, worker: Worker, message: Message) -> str:

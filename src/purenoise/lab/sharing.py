@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,8 +65,6 @@ def prefix_key(recipe: Recipe, identity: Mapping[str, Any], epoch: int) -> str:
     if all(spec.noise == "none" for spec, _, _ in spans):
         for key in ONLY_WITH_NOISE:
             content.pop(key, None)
-        noisy_form = identity["speed"]["step"] != "two-pass" and _noisy(recipe)
-        content["form"] = "masked" if noisy_form else "plain"
         kept.pop("noise_images", None)
         if _noisy(recipe) and recipe.batch_norm == "auxiliary":  # has other parameters at once
             content["batch_norm"] = recipe.batch_norm
@@ -100,8 +100,14 @@ class PhaseStore:
         Raises:
             RunError: If it cannot be written.
         """
-        if not self.has(key):
-            save_state(self.folder / key, state, identity)
+        if self.has(key):
+            return
+        beside = self.folder / f".{key}.{os.getpid()}.part"  # another process may save it as well
+        save_state(beside, state, identity)
+        try:
+            beside.rename(self.folder / key)
+        except OSError:  # it was quicker
+            shutil.rmtree(beside, ignore_errors=True)
 
     def load(self, key: str) -> tuple[State, str] | None:
         """Return a state, or None and why there is none; a damaged one is removed.
@@ -112,7 +118,7 @@ class PhaseStore:
         try:
             found = load_state(self.folder / key)
         except RunError:
-            (self.folder / key / "state.pt").unlink(missing_ok=True)
+            shutil.rmtree(self.folder / key, ignore_errors=True)
             return None
         return None if found is None else (found[0], "; ".join(found[2]))
 

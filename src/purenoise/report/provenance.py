@@ -43,9 +43,12 @@ def runs_section(comparison: Comparison) -> Section:
         ("images SHA-256", several([str(r.summary.get("fingerprint")) for r in records])),
     ]
     commands = tuple(dict.fromkeys(clean(r.summary.get("command", "")) for r in records))
+    whole = comparison.command
+    again = Sentences(("The line that makes this comparison again:",)) if whole else None
     return section(
         "runs", "Runs" if len(records) > 1 else "This run",
-        [table, Sentences(("The lines that train this again:",)), Lines(commands),
+        [again, Lines((clean(whole),)) if whole else None, table,
+         Sentences(("The lines that train this again:",)), Lines(commands),
          Facts(tuple((k, v) for k, v in [*pairs, *digests] if v)), _left_out(comparison)],
     )  # fmt: skip
 
