@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from purenoise.errors import RunError
 from purenoise.lab.comparison import points
-from purenoise.lab.intervals import Estimate, paired, t_interval
+from purenoise.lab.intervals import Estimate, Paired, holm, paired, t_interval
 from results.rows import HERE, Row, read_all
 
 PAGE = HERE.parent / "docs" / "results.md"
@@ -24,18 +24,19 @@ UNSTATED = "not stated"
 STANDARD = "ldam"  # the subset that is meant where none is stated
 BASELINE = "drs"
 NAMES = {"cifar10": "CIFAR-10-LT", "cifar100": "CIFAR-100-LT", "digits": "digits",
-         "resnet32": "ResNet-32", "wide_resnet28_10": "WRN-28-10",
+         "resnet8": "ResNet-8", "resnet32": "ResNet-32", "wide_resnet28_10": "WRN-28-10",
          "small_cnn": "small CNN"}  # fmt: skip
-# What the README shows: data, ratio, architecture, augmentation.
+# What the README shows: data, profile, ratio, architecture, augmentation.
 SHOWN = (
-    ("cifar10", "100", "wide_resnet28_10", "open"),
-    ("cifar10", "100", "resnet32", "flip-crop"),
+    ("cifar10", "exp", "100", "wide_resnet28_10", "open"),
+    ("cifar10", "exp", "100", "resnet32", "flip-crop"),
+    ("cifar10", "exp", "100", "resnet8", "flip-crop"),
 )
 SHOWN_METHODS = {"erm": "ERM", "drs": "DRS", "open": "OPeN"}
 SHOWN_SOURCES = {"Zada et al. 2022": "paper", "reproduction (MLRC 2022)": "reproduction"}
 COMPARED = {"subset": "subset", "epochs": "epochs", "selection": "epoch that counts",
             "seeds": "seeds"}  # fmt: skip
-Board = tuple[str, str, str, str, str]
+Board = tuple[str, str, str, str, str, str]
 
 
 def write() -> None:
@@ -77,14 +78,16 @@ def leaderboards(ours: Sequence[Row], others: Sequence[Row]) -> str:
 
 def _board(row: Mapping[str, str]) -> Board:
     subset = STANDARD if row["subset"] == UNSTATED else row["subset"]
-    return row["data"], row["ratio"], row["architecture"], row["augmentation"], subset
+    kind = row.get("imbalance") or "exp"  # published numbers are of exponential profiles
+    return row["data"], kind, row["ratio"], row["architecture"], row["augmentation"], subset
 
 
 def _heading(board: Board) -> str:
-    data, ratio, network, augmentation, subset = board
+    data, kind, ratio, network, augmentation, subset = board
+    profile = "" if kind == "exp" else f" ({kind})"
     return (
-        f"## {NAMES.get(data, data)}, imbalance ratio {ratio}, {NAMES.get(network, network)}, "
-        f"augmentation `{augmentation}`, subset `{subset}`\n"
+        f"## {NAMES.get(data, data)}, imbalance ratio {ratio}{profile}, "
+        f"{NAMES.get(network, network)}, augmentation `{augmentation}`, subset `{subset}`\n"
     )
 
 
@@ -127,6 +130,8 @@ def differences_of_protocol(mine: Sequence[Row], theirs: Sequence[Row]) -> list[
         if len(who) > 1:
             said = "; ".join(f"{value}: {', '.join(names)}" for value, names in who.items())
             found.append(f"{word} - {said}")
+    if len(protocols := {row["protocol"]: row["table"] for row in mine}) > 1:
+        found.append(f"settings of training - our tables {', '.join(protocols.values())}")
     return found
 
 
@@ -160,14 +165,27 @@ def _ours(mine: Sequence[Row]) -> Iterable[str]:
             f"{first['subset_sha256'][:16] or 'none'}; commit {commits}; {first['hardware']}; "
             f"{first['versions']})"
         )
-    said = [text for group in found if (text := against_baseline(group, found))]
-    if said:
+    pairs = [(group[0]["method"], p) for group in found if (p := against_baseline(group, found))]
+    if pairs:
         yield "\nSeed by seed:\n"
-        yield from (f"- {text}" for text in said)
+        corrected = holm([1.0 if found.p is None else found.p for _, found in pairs])
+        for (method, result), p in zip(pairs, corrected, strict=True):
+            yield f"- {_difference(method, result, float(p), len(pairs))}"
 
 
-def against_baseline(group: Sequence[Row], found: Sequence[Sequence[Row]]) -> str | None:
-    """Say how a method differs from the fair baseline that was run beside it; None if it cannot."""
+def _difference(method: str, found: Paired, p: float, comparisons: int) -> str:
+    """Say how a method differs from the baseline, corrected for all comparisons of its board."""
+    e = found.estimate
+    among = f" after Holm's correction for {comparisons} comparisons" if comparisons > 1 else ""
+    return (
+        f"`{method}` minus `{BASELINE}`: {points(e.mean)} points, 95 % interval "
+        f"{points(e.low or 0)} to {points(e.high or 0)}, exact sign flips p = {p:.3g}{among} "
+        f"({e.n} seeds cannot go below {min(1.0, comparisons * found.least_p):.3g})"
+    )
+
+
+def against_baseline(group: Sequence[Row], found: Sequence[Sequence[Row]]) -> Paired | None:
+    """Compare a method with the fair baseline that was run beside it; None if that cannot be."""
     first = group[0]
     same = ("table", "protocol", "hardware", "versions")
     for other in found:
@@ -179,13 +197,7 @@ def against_baseline(group: Sequence[Row], found: Sequence[Sequence[Row]]) -> st
         both = [(float(r["accuracy"]), theirs[r["seed"]]) for r in group if r["seed"] in theirs]
         if len(both) < 2:
             return None
-        result = paired([a for a, _ in both], [b for _, b in both])
-        e = result.estimate
-        return (
-            f"`{first['method']}` minus `{BASELINE}`: {points(e.mean)} points, 95 % interval "
-            f"{points(e.low or 0)} to {points(e.high or 0)}, exact sign flips p = {result.p:.3g} "
-            f"({e.n} seeds cannot go below {result.least_p:.3g})"
-        )
+        return paired([a for a, _ in both], [b for _, b in both])
     return None
 
 
@@ -212,7 +224,8 @@ def readme_table(ours: Sequence[Row], others: Sequence[Row]) -> str:
     lines = ["| | " + " | ".join(SHOWN_METHODS.values()) + " |", "|---" * 4 + "|"]
     for shown in SHOWN:
         board = (*shown, STANDARD)
-        name = NAMES[shown[2]] + (" (flip, crop)" if shown[3] == "flip-crop" else "")
+        *_, network, augmentation = shown
+        name = NAMES[network] + (" (flip, crop)" if augmentation == "flip-crop" else "")
         for source, word in SHOWN_SOURCES.items():
             found = {r["method"]: r["accuracy"] for r in others
                      if r["source"] == source and _board(r) == board}  # fmt: skip
