@@ -267,3 +267,17 @@ def test_a_baseline_without_a_finished_run_is_replaced_with_a_word(
     assert done.code == 2
     said = " ".join(done.out.split())
     assert "The baseline erm:lr=1e30 has no finished run: differences are to erm." in said
+
+
+def test_a_damaged_summary_is_named_and_left_out(tmp_path: Path, command: Command) -> None:
+    """A finished run whose summary lost a part is no traceback: the others are compared."""
+    words = ["compare", "digits", "methods=erm,rs,drs", "seeds=1", f"out={tmp_path}", *FAST]
+    assert command(*words).code == 0
+    (path,) = tmp_path.rglob("rs/seed-0/summary.json")
+    content = json.loads(path.read_text())
+    for change in ({"environment": None}, {"counts": "many"}, {"test": {"accuracy": "high"}}):
+        path.write_text(json.dumps({**content, **change}))
+        done = command(*words)
+        assert "Traceback" not in done.err + done.out
+        assert "left out: rs seed 0: its summary.json is damaged" in " ".join(done.out.split())
+        assert "erm against drs" in done.out

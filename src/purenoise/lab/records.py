@@ -6,13 +6,13 @@ Imports no torch.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from purenoise.errors import RecipeError, RunError
+from purenoise.lab.summaryform import fault_of
 from purenoise.recipe import LATER_KEYS, Recipe, load_recipe
 from purenoise.runlog import RunFolder
 
@@ -87,7 +87,7 @@ def read_records(folders: Iterable[str | Path]) -> tuple[list[Record], dict[str,
             if summary["test"] is None:
                 left_out[str(path)] = "it has no test images"
                 continue
-            fault = _fault(summary)
+            fault = fault_of(summary)
             if fault:
                 left_out[str(path)] = f"its summary.json is damaged: {fault}"
                 continue
@@ -102,34 +102,6 @@ def read_records(folders: Iterable[str | Path]) -> tuple[list[Record], dict[str,
         for label, (path, recipe, summary) in zip(labels, found, strict=True)
     ]
     return records, left_out
-
-
-def _fault(summary: Mapping[str, Any]) -> str:
-    """Return what a comparison would miss in a summary; empty if it is whole."""
-    try:
-        n = len(summary["class_names"])
-        test, environment = summary["test"], summary["environment"]
-        for key in ("data", "image_shape", "normalize", "noise"):
-            summary[key]
-        for metric, (place, _) in METRICS.items():
-            found = test
-            for key in place:
-                found = found[key]
-            if found is not None and not math.isfinite(found):
-                return f"{metric} is no number"
-        if not isinstance(environment, dict) or not isinstance(test["accuracy"], float):
-            return "it lacks numbers or the environment"
-        lists = {"counts": summary["counts"]} | {
-            name: test[name] for name in ("per_class", "n_test", "confusion")
-        }
-        for name, rows in lists.items():
-            if len(rows) != n:
-                return f"{name} does not fit {n} classes"
-    except KeyError as error:
-        return f"it has no {error.args[0]!r}"
-    except TypeError:
-        return "its values are of other types than a run writes"
-    return ""
 
 
 def _run_folders(folders: Iterable[str | Path]) -> list[Path]:

@@ -25,6 +25,7 @@ from purenoise.lab.planning import Plan, PlannedRun, plan_comparison
 from purenoise.lab.records import Record
 from purenoise.lab.scheduling import Execution, Job, Outcome
 from purenoise.lab.sharing import boundaries, prefix_key, shared_epochs
+from purenoise.lab.summaryform import fault_of
 from purenoise.methods import build_phases
 from purenoise.network import network
 from purenoise.overrides import as_typed, plain
@@ -143,6 +144,8 @@ def conclude(plan: Plan, outcome: Outcome) -> Comparison:
             left_out.setdefault(run.label, "it is not finished")
         elif summary["test"] is None:
             left_out[run.label] = "it has no test images"
+        elif fault := fault_of(summary):
+            left_out[run.label] = f"its summary.json is damaged: {fault}"
         else:
             records.append(Record(run.variant.label, run.seed, run.folder, run.recipe, summary))
     there = {record.label for record in records}
