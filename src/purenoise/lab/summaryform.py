@@ -73,8 +73,11 @@ class _Summary(_Form):
     def _as_many_as_classes(self) -> _Summary:
         n = len(self.class_names)
         lists: dict[str, list[Any]] = {
-                 "counts": self.counts, "per_class": self.test.per_class,
-                 "n_test": self.test.n_test, "confusion": self.test.confusion}  # fmt: skip
+            "counts": self.counts,
+            "per_class": self.test.per_class,
+            "n_test": self.test.n_test,
+            "confusion": self.test.confusion,
+        }
         for name, values in lists.items():
             if len(values) != n:
                 raise ValueError(f"{name} does not fit {n} classes")
