@@ -11,8 +11,8 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 
 from purenoise.errors import RunError
-from purenoise.lab.comparison import points
 from purenoise.lab.intervals import Estimate, Paired, holm, paired, t_interval
+from purenoise.lab.verdicts import points
 from results.rows import HERE, Row, read_all
 
 PAGE = HERE.parent / "docs" / "results.md"

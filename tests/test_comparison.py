@@ -12,8 +12,9 @@ import pytest
 from scipy import stats
 
 from purenoise.errors import RecipeError, RunError
-from purenoise.lab.comparison import Comparison, analyse, verdict, verdicts
+from purenoise.lab.comparison import Comparison, analyse
 from purenoise.lab.records import read_records
+from purenoise.lab.verdicts import verdict, verdicts
 
 from .fakeruns import fake_run, fake_runs
 

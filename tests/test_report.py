@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from purenoise.errors import DataError, RunError
-from purenoise.lab.comparison import analyse, verdict
+from purenoise.lab.comparison import analyse
 from purenoise.lab.intervals import compare_pair
 from purenoise.lab.records import METRICS, read_records
+from purenoise.lab.verdicts import verdict
 from purenoise.methodfile import known_methods, load_method
 from purenoise.report import report_runs, write_report
 from purenoise.report.command import report_words

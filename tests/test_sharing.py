@@ -79,8 +79,8 @@ def test_the_store_keeps_whole_states(tmp_path: Path) -> None:
     store.save("a", State(3, 0, {"w": torch.ones(2)}, {}, {}, [{"epoch": 0}]), {"threads": 1})
     found = store.load("a")
     assert found is not None
-    assert found[0].epoch == 3
-    assert found[0].model["w"].tolist() == [1, 1]
+    assert found.epoch == 3
+    assert found.model["w"].tolist() == [1, 1]
     assert longest({3: "a", 5: "b"}, store) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     (tmp_path / "a" / "state.pt").write_bytes(b"torn")

@@ -28,7 +28,8 @@ FLOORS: dict[int, list[str]] = {
         "yamlfile", "faults", "overrides", "headspec", "methodfile", "datasection", "noisesection",
         "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "speed", "step",
         "feed", "network", "prepare", "plan", "optimizer", "meter", "training", "evaluate",
-        "probes", "checkpoint", "runlog", "finishing", "experiment", "predict", "lab", "lab.*",
+        "probes", "checkpoint", "runlog", "predictions", "finishing", "experiment", "predict",
+        "lab", "lab.*",
         "posthoc", "posthoc.*",
     ],
     4: [

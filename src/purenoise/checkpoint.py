@@ -91,9 +91,9 @@ def load_state(folder: Path) -> tuple[State, dict[str, Any], list[str]] | None:
             if version != VERSION:
                 raise RunError(f"{path} has version {version}; this purenoise reads {VERSION}.")
             return State(**content), identity, damaged
+        except RunError:
+            raise
         except Exception as error:  # a dozen types, see load_plain
-            if isinstance(error, RunError):
-                raise
             # torch's own words advise to load it unsafely: they are not passed on.
             strange = isinstance(error, pickle.UnpicklingError)
             reason = (

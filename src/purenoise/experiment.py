@@ -18,8 +18,7 @@ from purenoise.checkpoint import load_state, save_state, write_whole
 from purenoise.data.types import MemoryImages
 from purenoise.errors import PureNoiseError, RunError, TrainingError
 from purenoise.finishing import finish
-from purenoise.fitting import make_plain, make_ready
-from purenoise.methods import build_phases
+from purenoise.fitting import make_plain, make_ready, phases_of
 from purenoise.network import lay_out, network
 from purenoise.noisesource import noise_fingerprint
 from purenoise.overrides import as_typed, plain
@@ -200,10 +199,7 @@ class _Experiment:
 
     def run(self) -> Run:
         recipe, data = self.recipe, self.data
-        phases = build_phases(
-            recipe.resolved_method(), data.dataset.train.labels, data.dataset.n_classes,
-            epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta, seed=recipe.seed,
-        )  # fmt: skip
+        phases = phases_of(recipe, data)
         model = network(recipe, data).to(self.device)
         if self.switches.channels_last:
             lay_out(model)
@@ -230,7 +226,8 @@ class _Experiment:
                 history = self._fit(fit, state)
                 notes += make_plain(model, recipe, phases, data) + self._inherited()
                 head = {**self._about(augment.describe(), notes), "environment": self.environment}
-                summary = finish(model, history, data, self.files, head)
+                adjusted = recipe.resolved_method().post is not None
+                summary = finish(model, history, data, self.files, head, adjusted=adjusted)
                 summary["seconds"] = time.perf_counter() - self.started
                 self._tell("end", {"test": summary["test"], "seconds": summary["seconds"]})
                 write_whole(self.files.summary_file, json.dumps(summary, indent=1) + "\n")

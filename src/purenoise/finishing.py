@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from purenoise.checkpoint import save_weights, write_whole
+from purenoise.checkpoint import save_weights
 from purenoise.evaluate import evaluate_split
+from purenoise.predictions import write_predictions
 from purenoise.prepare import Prepared
 from purenoise.probes import probe
 from purenoise.runlog import RunFolder
@@ -22,6 +21,8 @@ def finish(
     data: Prepared,
     files: RunFolder,
     head: Mapping[str, Any],
+    *,
+    adjusted: bool = False,
 ) -> dict[str, Any]:
     """Write predictions and weights; return the summary, which is to be written last of all.
 
@@ -31,21 +32,20 @@ def finish(
         data: Prepared data.
         files: The run's folder.
         head: What the summary says of the run beside its numbers.
+        adjusted: Whether the network is another one than the last epoch's, so that the epochs'
+            numbers say nothing of it.
     """
     split = data.dataset.test
     summary: dict[str, Any] = {"status": "finished", "selection": "last epoch", **head}
     summary["test"], logits = None, None
     if len(split):
         summary["test"], logits = evaluate_split(model, split, data)
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, logits=logits, labels=split.labels)
-        write_whole(files.predictions, buffer.getvalue())
+        write_predictions(files.predictions, logits, split.labels)
     val = data.dataset.val
     summary["val"] = evaluate_split(model, val, data)[0] if val and len(val) else None
     summary["probes"] = probe(model, data, logits)
-    scores = [(h["test"]["accuracy"], h["epoch"]) for h in history if "test" in h]
-    if summary["test"] is not None:  # the last epoch's own was measured before an adjustment
-        scores[-1:] = [(summary["test"]["accuracy"], history[-1]["epoch"])]
+    tested = [] if adjusted else [h for h in history if "test" in h]
+    scores = [(h["test"]["accuracy"], h["epoch"]) for h in tested]
     best = max(scores, default=(None, None))
     summary["optimistic_best_on_test"] = {"accuracy": best[0], "epoch": best[1]}
     summary["train_seconds"] = sum(h["seconds"] for h in history)

@@ -18,11 +18,24 @@ from purenoise.auxbn import drop_auxiliary, fit_batch_norm
 from purenoise.errors import ModelError
 from purenoise.headspec import PostSpec
 from purenoise.headstage import check_heads
-from purenoise.methods import Phase
+from purenoise.methods import Phase, build_phases
 from purenoise.noisesource import check_source
 from purenoise.posthoc.heads import check_prior, fold_shift, fold_tau, head_of, prior_shift
 from purenoise.prepare import Prepared
 from purenoise.recipe import Recipe
+
+
+def phases_of(recipe: Recipe, data: Prepared) -> list[Phase]:
+    """Return the phases of a recipe's method on its data.
+
+    Raises:
+        DataError: If a class has no training images.
+        RecipeError: If delta is outside [0, 1].
+    """
+    return build_phases(
+        recipe.resolved_method(), data.dataset.train.labels, data.dataset.n_classes,
+        epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta, seed=recipe.seed,
+    )  # fmt: skip
 
 
 def make_ready(

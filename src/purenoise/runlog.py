@@ -4,6 +4,8 @@
     metrics.csv   one line per epoch      summary.json  the result; there when the run is finished
     weights.safetensors                   predictions.npz  logits and labels of the test images
     state/        to continue from        tb/           TensorBoard
+    report.html   its page                adjusted/     what `purenoise adjust` made of it
+    lock          there while a process trains the run
 
 Imports no torch until TensorBoard is written.
 """
@@ -202,6 +204,8 @@ class RunLog:
             self._board = _tensorboard(folder.tensorboard, next_epoch)
             for record in filled:
                 self._write_board(record)
+            if filled:  # perhaps all there are
+                self._write_metrics()
 
     def __call__(self, name: str, content: Mapping[str, Any]) -> None:
         """Write an event (steps are not kept)."""

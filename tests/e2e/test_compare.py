@@ -281,3 +281,28 @@ def test_a_damaged_summary_is_named_and_left_out(tmp_path: Path, command: Comman
         assert "Traceback" not in done.err + done.out
         assert "left out: rs seed 0: its summary.json is damaged" in " ".join(done.out.split())
         assert "erm against drs" in done.out
+
+
+def test_a_run_that_inherits_all_has_its_files_and_no_best_epoch(
+    tmp_path: Path, command: Command
+) -> None:
+    """An adjusted network trains nothing of its own: metrics.csv is there, a best epoch is not."""
+    words = ["compare", "digits", "methods=erm,tau-norm", "seeds=1", f"out={tmp_path}", *FAST]
+    assert command(*words).code == 0
+    found = {name.split("/")[1]: folder for name, folder in runs(tmp_path).items()}
+    lines = [(folder / "metrics.csv").read_text().splitlines() for folder in found.values()]
+    assert [len(rows) for rows in lines] == [7, 7]
+    best = {
+        name: json.loads((folder / "summary.json").read_text())["optimistic_best_on_test"]
+        for name, folder in found.items()
+    }
+    assert best["tau-norm"] == {"accuracy": None, "epoch": None}
+    assert best["erm"]["accuracy"] > 0
+
+
+@pytest.mark.parametrize("change", ["split_seed=1", "data.test_fraction=0.3"])
+def test_methods_that_would_be_tested_on_other_images_are_refused(
+    change: str, command: Command
+) -> None:
+    """A variant may train otherwise; what it is tested on must be the same."""
+    assert "other test images" in command.refused("compare", f"methods=erm,rs:{change}")

@@ -12,7 +12,18 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from purenoise.errors import RecipeError, RunError, did_you_mean
-from purenoise.lab.intervals import LEVEL, Estimate, Paired, holm, paired, seeds_needed, t_interval
+from purenoise.lab.intervals import (
+    BOOTSTRAP_COVERAGE,
+    BOOTSTRAP_SEEDS,
+    LEVEL,
+    Estimate,
+    Paired,
+    bootstrap_interval,
+    holm,
+    paired,
+    seeds_needed,
+    t_interval,
+)
 from purenoise.lab.records import METRICS, Record, protocol_differences
 
 HEADLINE = "accuracy"
@@ -231,77 +242,6 @@ def _needed(difference: Difference, p: float | None, comparisons: int) -> int | 
     return max(needed, found.estimate.n + 1)
 
 
-def verdict(difference: Difference) -> str:
-    """Say in one sentence what may be concluded from a difference in accuracy."""
-    found = difference.headline
-    name = f"{difference.label} against {difference.baseline}"
-    if found is None:
-        return f"{name}: not measured."
-    e = found.estimate
-    if e.low is None or e.high is None:
-        return f"{name}: {points(e.mean)} points with one seed; nothing can be concluded from it."
-    text = (
-        f"{name}: {points(e.mean)} points, 95 % interval {points(e.low)} to {points(e.high)}, "
-        f"{e.n} seeds"
-    )
-    beyond = e.low > 0 or e.high < 0
-    more = difference.needed
-    needed = (
-        "more than 1,000 seeds would be needed to settle a difference of this size"
-        if more is None
-        else f"about {more} seeds would settle a difference of this size"
-    )
-    least_p = min(1.0, difference.comparisons * found.least_p)
-    if least_p > 1 - LEVEL:
-        among = f" and {difference.comparisons} comparisons" if difference.comparisons > 1 else ""
-        least = f"with {e.n} seeds{among} the exact test cannot go below p = {least_p:.3g}"
-        if beyond:
-            return f"{text}; the interval leaves out 0, but {least}. {_sentence(needed)}"
-        return f"{text}. Not settled: {least}. {_sentence(needed)}"
-    p = difference.p_holm if difference.p_holm is not None else found.p
-    shown = f"p = {p:.2g} after Holm's correction"
-    if _is_settled(difference):
-        return f"{text}, {shown}: {_sign(difference)}."
-    return f"{text}, {shown}. Not settled: {needed}."
-
-
-def verdicts(comparison: Comparison) -> list[str]:
-    """Say what may be concluded: over all differences, if there are several, then one by one."""
-    differences = comparison.differences
-    settled = [d for d in differences if _is_settled(d)]
-    said = []
-    if len(differences) > 1:
-        which = [f"{d.label} is {_sign(d)}" for d in settled]
-        names = " and ".join(filter(None, [", ".join(which[:-1]), *which[-1:]]))
-        n, k = len(settled), len(differences)
-        said = [
-            f"Against {comparison.baseline}, {n} of {k} differences "
-            f"{'is' if n == 1 else 'are'} settled: {names}."
-            if settled
-            else f"Against {comparison.baseline}, none of {k} differences is settled."
-        ]
-    return said + [verdict(difference) for difference in differences]
-
-
-def _is_settled(difference: Difference) -> bool:
-    p = difference.p_holm
-    return p is not None and p <= 1 - LEVEL
-
-
-def _sign(difference: Difference) -> str:
-    found = difference.headline
-    return "better" if found is not None and found.estimate.mean > 0 else "worse"
-
-
-def points(value: float) -> str:
-    """Return a difference of accuracies in percentage points, with its sign."""
-    return f"{100 * value:+.2f}"
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
-
-
 def _notes(rows: Sequence[Row], differences: Sequence[Difference]) -> list[str]:
     """What a reader has to know."""
     notes = []
@@ -329,6 +269,17 @@ def _notes(rows: Sequence[Row], differences: Sequence[Difference]) -> list[str]:
         notes.append(
             "Each method ran with one seed: nothing here says how much another seed, subset or "
             "test set would change."
+        )
+    if small >= BOOTSTRAP_SEEDS:
+        found = {r.label: bootstrap_interval([v.value(HEADLINE) or 0 for v in r.records])
+                 for r in rows}  # fmt: skip
+        shown = "; ".join(
+            f"{label} {100 * (e.low or 0):.1f} to {100 * (e.high or 0):.1f}"
+            for label, e in found.items()
+        )
+        notes.append(
+            f"Bootstrap intervals of the accuracies (BCa, 95 %, which cover about "
+            f"{100 * BOOTSTRAP_COVERAGE:.0f} % with 10 normal values): {shown}."
         )
     machines = {
         (e.get("cpu"), e.get("device"), e.get("threads"), e.get("torch"))

@@ -1,8 +1,8 @@
 """What a few seeds can say: intervals, paired tests, and how many seeds would be needed.
 
 Few numbers are at hand (3 to 10 seeds), so the methods are those that keep their promise there:
-Student's t for intervals, exact sign flips for tests. A percentile bootstrap of 5 numbers covers
-84 %, not 95 %; it is refused below 10, and what it covers then is in ``BOOTSTRAP_COVERAGE``. SciPy
+Student's t for intervals, exact sign flips for tests. A bootstrap of few numbers covers far less
+than it says; it is refused below 10, and what it covers then is in ``BOOTSTRAP_COVERAGE``. SciPy
 knows the distributions. Imports no torch.
 
 All of it holds for the subset and the test images that were used: seeds vary, these do not.

@@ -145,10 +145,20 @@ def _planned_runs(
                      *variant.changes, f"method={variant.method}", f"seed={seed}"]  # fmt: skip
             done = _is_finished(recipe, folder)
             runs.append(PlannedRun(variant, seed, recipe, folder, done, shlex.join(words)))
+    faults += _other_test_images(runs)
     if faults:
         raise RecipeError("The comparison cannot be made.\n" + "\n".join(faults))
     _refuse_same(runs)
     return runs
+
+
+def _other_test_images(runs: Sequence[PlannedRun]) -> list[str]:
+    """Name the variants whose test images would not be those of the first."""
+    keys = ("name", "root", "split_seed", "test_fraction")
+    tested = {run.variant.label: [getattr(run.recipe.data, key) for key in keys] for run in runs}
+    first = next(iter(tested), "")
+    return [f"{label}: it would have other test images than {first}, by {' and '.join(keys)}"
+            for label, values in tested.items() if values != tested[first]]  # fmt: skip
 
 
 def _is_finished(recipe: Recipe, folder: Path) -> bool:

@@ -16,21 +16,21 @@ from purenoise.lab.summaryform import fault_of
 from purenoise.recipe import LATER_KEYS, Recipe, load_recipe
 from purenoise.runlog import RunFolder
 
-# Column, place in a run's metrics, and whether more is better.
-METRICS: dict[str, tuple[tuple[str, ...], bool]] = {
-    "accuracy": (("accuracy",), True),
-    "balanced accuracy": (("balanced_accuracy",), True),
-    "many": (("groups", "many"), True),
-    "medium": (("groups", "medium"), True),
-    "few": (("groups", "few"), True),
-    "head": (("groups", "head"), True),
-    "mid": (("groups", "mid"), True),
-    "tail": (("groups", "tail"), True),
-    "worst class": (("worst_class",), True),
-    "macro-F1": (("macro_f1",), True),
-    "G-mean": (("g_mean",), True),
-    "NLL": (("nll",), False),
-    "ECE": (("ece",), False),
+# Column, and its place in a run's metrics.
+METRICS: dict[str, tuple[str, ...]] = {
+    "accuracy": ("accuracy",),
+    "balanced accuracy": ("balanced_accuracy",),
+    "many": ("groups", "many"),
+    "medium": ("groups", "medium"),
+    "few": ("groups", "few"),
+    "head": ("groups", "head"),
+    "mid": ("groups", "mid"),
+    "tail": ("groups", "tail"),
+    "worst class": ("worst_class",),
+    "macro-F1": ("macro_f1",),
+    "G-mean": ("g_mean",),
+    "NLL": ("nll",),
+    "ECE": ("ece",),
 }
 # Keys that belong to a method and not to the protocol by which methods are compared.
 METHOD_KEYS = ("method", "seed", "delta", "stop_gradient", "defer", "noise", "batch_norm")
@@ -57,7 +57,7 @@ class Record:
     def value(self, metric: str) -> float | None:
         """Return a number of the last epoch on the test images; None where there is none."""
         found: Any = self.summary["test"]
-        for key in METRICS[metric][0]:
+        for key in METRICS[metric]:
             found = None if found is None else found[key]
         return None if found is None else float(found)
 

@@ -19,14 +19,13 @@ import torch
 
 from purenoise.errors import PureNoiseError, RunError
 from purenoise.experiment import run_identity
-from purenoise.fitting import make_ready
+from purenoise.fitting import make_ready, phases_of
 from purenoise.lab.comparison import Comparison, analyse
 from purenoise.lab.planning import Plan, PlannedRun, plan_comparison
 from purenoise.lab.records import Record
 from purenoise.lab.scheduling import Execution, Job, Outcome
 from purenoise.lab.sharing import boundaries, prefix_key, shared_epochs
 from purenoise.lab.summaryform import fault_of
-from purenoise.methods import build_phases
 from purenoise.network import network
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import Prepared, prepare
@@ -114,14 +113,10 @@ def _jobs(plan: Plan, pending: Sequence[PlannedRun]) -> list[Job]:
 
 def _fits(run: PlannedRun, data: Prepared) -> list[str]:
     """Build phases and network of a variant, to find now what does not fit."""
-    recipe, train = run.recipe, data.dataset.train
+    recipe = run.recipe
     try:
         with torch_settings(1, torch.device("cpu")):
-            phases = build_phases(
-                recipe.resolved_method(), train.labels, data.dataset.n_classes,
-                epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta,
-                seed=recipe.seed,
-            )  # fmt: skip
+            phases = phases_of(recipe, data)
             for phase in phases:
                 phase.loss(phase.first)
             model = network(recipe, data)

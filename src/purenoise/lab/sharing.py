@@ -109,18 +109,14 @@ class PhaseStore:
         except OSError:  # it was quicker
             shutil.rmtree(beside, ignore_errors=True)
 
-    def load(self, key: str) -> tuple[State, str] | None:
-        """Return a state, or None and why there is none; a damaged one is removed.
-
-        Returns:
-            The state and a warning (empty if there is none to give); None if there is no state.
-        """
+    def load(self, key: str) -> State | None:
+        """Return a state, or None if there is none; a damaged one is removed."""
         try:
             found = load_state(self.folder / key)
         except RunError:
             shutil.rmtree(self.folder / key, ignore_errors=True)
             return None
-        return None if found is None else (found[0], "; ".join(found[2]))
+        return None if found is None else found[0]
 
 
 def longest(keys: Mapping[int, str], store: PhaseStore) -> int | None:

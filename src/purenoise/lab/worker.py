@@ -86,9 +86,8 @@ class _Trainer:
             self._section, self._data = None, None
             self._section, self._data = recipe.data, prepare(recipe.data)
         resume = None
-        at = longest(publish, store)
-        if at is not None and (found := store.load(publish[at])) is not None:
-            resume = found[0]
+        while resume is None and (at := longest(publish, store)) is not None:
+            resume = store.load(publish[at])  # a damaged one is gone then: the next is looked at
 
         from_shared = resume.epoch if resume is not None else None
         shown: set[str] = set()

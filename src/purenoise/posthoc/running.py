@@ -14,16 +14,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import json
 import math
 import shlex
-import zlib
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -38,6 +35,7 @@ from purenoise.network import load_run
 from purenoise.posthoc.fitting import fit_offsets, fit_temperature
 from purenoise.posthoc.heads import check_tau, fold_shift, fold_tau, head_of, prior_shift
 from purenoise.posthoc.priors import Prior, read_prior
+from purenoise.predictions import read_predictions, write_predictions
 from purenoise.prepare import Prepared, check_unchanged, prepare
 from purenoise.recipe import Recipe
 from purenoise.runlog import RunFolder
@@ -197,17 +195,10 @@ class _Work:
     def _test_logits(self) -> tuple[Logits, NDArray[np.int64]]:
         """What the run said of its test images, from its folder."""
         path = RunFolder(self.run).predictions
-        try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as kept:
-                z, y = kept["logits"], kept["labels"]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-            raise RunError(
-                f"{path} cannot be read: {error}.",
-                "It holds what the run said of its test images; train the run again.",
-            ) from error
-        if z.shape != (self.base["n_test"], len(self.counts)) or y.shape != z.shape[:1]:
+        z, y = read_predictions(path)
+        if z.shape != (self.base["n_test"], len(self.counts)):
             raise RunError(f"{path} is not of this run: it has shape {z.shape}.")
-        return z, y.astype(np.int64)
+        return z, y
 
     def _validation(self) -> tuple[Logits, NDArray[np.int64]]:
         """Logits and labels of validation images."""
@@ -296,11 +287,9 @@ class _Work:
             "optimistic_best_on_test": {"accuracy": None, "epoch": None},
             "base": {"folder": "../..", **{k: self.base[k] for k in _BASE}},
         }  # fmt: skip
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, logits=after, labels=self.y)
         if folded is not None and target is not None:
             save_weights(target, folded, {"adjusted": settings})
-        write_whole(folder / "predictions.npz", buffer.getvalue())
+        write_predictions(folder / "predictions.npz", after, self.y)
         write_whole(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
         return Adjusted(folder, summary, before, tuple(notes))
 
@@ -324,12 +313,11 @@ def _unusual(recipe: Recipe, hint: str) -> tuple[str, ...]:
     """Say what a run did that already counters the class shares of its training images."""
     method = recipe.resolved_method()
     last = method.phases[-1]
-    loss = (getattr(last, "loss", None) or method.loss).name
+    loss = method.loss_of(last).name
     did = [f"its last phase samples by {last.sampler!r}"] * (last.sampler != "instance")
     did += [f"weighs classes ({last.weights})"] * (last.weights != "none")
     did += [f"its loss is {loss!r}"] * (loss in ("balanced-softmax", "ldam"))
-    post = getattr(method, "post", None)
-    did += ["it was adjusted when it was trained"] * (post is not None)
+    did += ["it was adjusted when it was trained"] * (method.post is not None)
     if not did:
         return ()
     why = ", ".join(did)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from purenoise.errors import RunError
 from purenoise.lab.records import Record
 from purenoise.metrics import BINS, probabilities
+from purenoise.predictions import read_predictions
+from purenoise.runlog import RunFolder
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Answers:
 
 def read_answers(record: Record) -> Answers | None:
     """Return a run's answers; None if the file is missing, damaged or not of its result."""
-    found = read_predictions(record.folder)
-    if found is None:
+    try:
+        logits, labels = read_predictions(RunFolder(record.folder).predictions)
+    except RunError:
         return None
-    logits, labels = found
     if logits.shape[1] != len(record.summary["class_names"]):
         return None
     predicted = logits.argmax(axis=1)
@@ -57,17 +57,3 @@ def read_answers(record: Record) -> Answers | None:
         np.bincount(index, confidence, minlength=BINS).astype(np.float64),
         np.bincount(index[right], minlength=BINS),
     )  # fmt: skip
-
-
-def read_predictions(folder: Path) -> tuple[Any, NDArray[np.int64]] | None:
-    """Return logits (N, C) and labels (N,) of a run's test images; None if they cannot be had."""
-    try:
-        with np.load(folder / "predictions.npz", allow_pickle=False) as kept:
-            logits, labels = np.asarray(kept["logits"]), np.asarray(kept["labels"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    fits = logits.ndim == 2 and labels.shape == logits.shape[:1] and len(labels) > 0
-    if not fits or labels.dtype.kind not in "iu" or logits.dtype.kind != "f":
-        return None
-    within = labels.min() >= 0 and labels.max() < logits.shape[1]
-    return (logits, labels.astype(np.int64)) if within and np.isfinite(logits).all() else None

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from purenoise.errors import RunError, did_you_mean
-from purenoise.lab.comparison import verdicts
+from purenoise.lab.verdicts import verdicts
 from purenoise.report.wording import clean
 from purenoise.report.write import report_runs
 

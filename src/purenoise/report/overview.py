@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from purenoise.lab.comparison import HEADLINE, Comparison, verdicts
+from purenoise.lab.comparison import HEADLINE, Comparison
 from purenoise.lab.records import METRICS, Record
+from purenoise.lab.verdicts import verdicts
 from purenoise.longtail import imbalance
 from purenoise.methodfile import Method
 from purenoise.report.charts import accuracy_chart
@@ -155,7 +156,6 @@ def differences_table(comparison: Comparison) -> Table | None:
 def protocol_section(comparison: Comparison) -> Section:
     """Return under which conditions the runs were made."""
     records = comparison.records
-    first = records[0]
     heading = "What was trained" if len(records) == 1 else "What was compared"
     pairs = [(name, several([clean(what(r)) for r in records])) for name, what in PROTOCOL.items()]
     seeds = {row.label: ", ".join(map(str, row.seeds)) for row in comparison.rows}
@@ -171,7 +171,7 @@ def protocol_section(comparison: Comparison) -> Section:
         "The methods, phase by phase." if len(rows) > 1 else "The method, phase by phase.",
         ("method", "loss", "phases", "noise", "its gradients stop at"), rows, sortable=False,
     )  # fmt: skip
-    notes = [clean(note) for note in first.summary.get("notes", [])]
+    notes = dict.fromkeys(clean(note) for r in records for note in r.summary.get("notes", []))
     return section(
         "protocol",
         heading,

@@ -13,12 +13,13 @@ from purenoise.experiment import Run
 from purenoise.lab.comparison import Comparison, analyse
 from purenoise.lab.records import Record, read_records
 from purenoise.network import load_run
+from purenoise.predictions import read_predictions
 from purenoise.probes import probe_folder
-from purenoise.report.answers import read_predictions
 from purenoise.report.csvfile import COLUMNS, to_csv
 from purenoise.report.html import GENERATOR, to_html
 from purenoise.report.markdown import MARK, to_markdown
 from purenoise.report.page import build
+from purenoise.runlog import RunFolder
 
 NAME = "report.html"
 QUICKLY = 20_000  # images of a folder that are looked at again right after training
@@ -161,7 +162,10 @@ def _ask_again(comparison: Comparison, folder: str | Path) -> Comparison:
 
 def _asked(record: Record, folder: str | Path) -> Record:
     _, summary, model = load_run(record.folder)
-    kept = read_predictions(record.folder)
-    found = probe_folder(model, summary, None if kept is None else kept[0], folder)
+    try:
+        logits, _ = read_predictions(RunFolder(record.folder).predictions)
+    except RunError:
+        logits = None
+    found = probe_folder(model, summary, logits, folder)
     probes = {"test": None, "noise": None, **(summary.get("probes") or {}), "no_class": found}
     return replace(record, summary={**record.summary, "probes": probes})

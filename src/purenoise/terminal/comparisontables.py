@@ -7,8 +7,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from purenoise.lab.comparison import Comparison, Difference, Row, points, verdicts
+from purenoise.lab.comparison import Comparison, Difference, Row
 from purenoise.lab.intervals import Estimate
+from purenoise.lab.verdicts import points, verdicts
 from purenoise.terminal.tables import percent, printable
 
 
