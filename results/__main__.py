@@ -26,7 +26,7 @@ def main(words: list[str] | None = None) -> int:
     collect.add_argument("runs", nargs="+", metavar="RUNS", help="folders of runs, or above them")
     collect.add_argument("--table", required=True, help="name of the table, such as cifar10-lt")
     collect.add_argument("--folder", type=Path, default=rows.HERE, help=argparse.SUPPRESS)
-    verbs.add_parser("write", help="write docs/results.md and the table of the README")
+    verbs.add_parser("write", help="write docs/results.md, tables and figure of the README")
     args = parser.parse_args(words)
     try:
         if args.verb == "collect":

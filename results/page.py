@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from purenoise.errors import RunError
 from purenoise.lab.intervals import Estimate, Paired, holm, paired, t_interval
 from purenoise.lab.verdicts import points
+from results import digits
 from results.rows import HERE, Row, read_all
 
 PAGE = HERE.parent / "docs" / "results.md"
@@ -44,6 +45,10 @@ def write() -> None:
     ours, others = read_all(), published()
     for path, text in ((PAGE, leaderboards(ours, others)), (README, readme_table(ours, others))):
         path.write_text(filled(path.read_text(encoding="utf-8"), text), encoding="utf-8")
+    proof = digits.results()
+    digits.draw(proof)
+    text = filled(README.read_text(encoding="utf-8"), digits.table(proof), digits.BEGIN, digits.END)
+    README.write_text(text, encoding="utf-8")
 
 
 def published() -> list[Row]:
@@ -52,17 +57,17 @@ def published() -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def filled(page: str, text: str) -> str:
+def filled(page: str, text: str, mark: str = BEGIN, last: str = END) -> str:
     """Return a page with ``text`` between its marks.
 
     Raises:
         RunError: If it has no marks.
     """
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    head, begin, rest = page.partition(mark)
+    _, end, tail = rest.partition(last)
     if not begin or not end:
-        raise RunError(f"A page has no marks {BEGIN} and {END}.")
-    return f"{head}{BEGIN}\n{text}\n{END}{tail}"
+        raise RunError(f"A page has no marks {mark} and {last}.")
+    return f"{head}{mark}\n{text}\n{last}{tail}"
 
 
 def leaderboards(ours: Sequence[Row], others: Sequence[Row]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +15,13 @@ def cache_root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     root = tmp_path_factory.mktemp("cache") / "root"
     monkeypatch.setenv("PURENOISE_CACHE", str(root))
     return root
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Run on one thread with a random state of its own, as training does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng():
+        yield
+    torch.set_num_threads(before)

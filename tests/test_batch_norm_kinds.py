@@ -22,9 +22,8 @@ from purenoise.auxbn import (
 from purenoise.conversion import convert
 from purenoise.errors import ModelError
 from purenoise.evaluate import evaluate_split
-from purenoise.fitting import make_ready
+from purenoise.fitting import make_ready, phases_of
 from purenoise.lab.sharing import prefix_key
-from purenoise.methods import build_phases
 from purenoise.models import build_model
 from purenoise.network import load_run, network
 from purenoise.optimizer import build_optimizer
@@ -39,14 +38,7 @@ SHORT = ("epochs=4", "batch_size=128", "warmup=0", "defer=0.5", "precision=float
 EPS, MOMENTUM = 1e-5, 0.1
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Run on one thread with a random state of its own, as training does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng():
-        yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(n: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -238,10 +230,7 @@ def recipe_of(*changes: str) -> Recipe:
 def fit_of(recipe: Recipe, **options: object) -> Fit:
     """Return a loop that has not begun."""
     data = prepare(recipe.data)
-    phases = build_phases(
-        recipe.resolved_method(), data.dataset.train.labels, data.dataset.n_classes,
-        epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta, seed=recipe.seed,
-    )  # fmt: skip
+    phases = phases_of(recipe, data)
     model = network(recipe, data)
     make_ready(model, recipe, phases, data.dataset.image_shape)
     augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=False)

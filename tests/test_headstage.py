@@ -19,12 +19,12 @@ import purenoise as pn
 from purenoise.augment import build_augment, normalize
 from purenoise.errors import ModelError, RecipeError
 from purenoise.experiment import run_recipe
-from purenoise.fitting import make_plain, make_ready
+from purenoise.fitting import make_plain, make_ready, phases_of
 from purenoise.headspec import HeadSpec, PostSpec
 from purenoise.headstage import cut_lengths, draw_head, stages_of
 from purenoise.lab.sharing import prefix_key
 from purenoise.methodfile import Method, PhaseSpec, load_method
-from purenoise.methods import Phase, build_phases, phase_at, phase_spans
+from purenoise.methods import Phase, phase_at, phase_spans
 from purenoise.models import build_model
 from purenoise.models.cifar_resnet import CosineLinear
 from purenoise.network import load_run, network
@@ -41,14 +41,7 @@ STAGED = ["crt", "lws", "weight-balancing"]
 ADJUSTED = ["logit-adjustment", "tau-norm"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Run on one thread with a random state of its own, as training does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng():
-        yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def recipe_of(*changes: str) -> Recipe:
@@ -59,10 +52,7 @@ def recipe_of(*changes: str) -> Recipe:
 def parts(recipe: Recipe) -> tuple[Prepared, list[Phase], nn.Module]:
     """Return data, phases and a plain network."""
     data = prepare(recipe.data)
-    phases = build_phases(
-        recipe.resolved_method(), data.dataset.train.labels, data.dataset.n_classes,
-        epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta, seed=recipe.seed,
-    )  # fmt: skip
+    phases = phases_of(recipe, data)
     return data, phases, network(recipe, data)
 
 

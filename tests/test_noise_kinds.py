@@ -19,8 +19,7 @@ from purenoise.data.digits import load_digits
 from purenoise.data.outside import load_outside, outside_paths, outside_sha256
 from purenoise.errors import DataError, RecipeError, RunError
 from purenoise.feed import Feed
-from purenoise.fitting import make_ready
-from purenoise.methods import Phase, build_phases
+from purenoise.fitting import make_ready, phases_of
 from purenoise.network import network
 from purenoise.noise import noise_images, shuffle_pixels, uniform_images
 from purenoise.noisesource import N_PATCHES, NoiseSource, check_source, noise_pool
@@ -36,27 +35,12 @@ KINDS = ["noise=normal", "noise=uniform", "noise=shuffled",
 SHORT = ("epochs=2", "batch_size=128", "warmup=0", "defer=0.5")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Run on one thread with a random state of its own, as training does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng():
-        yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def recipe_of(*changes: str) -> Recipe:
     """Return the digits recipe for two short epochs, the second with noise."""
     return load_recipe("digits", [*SHORT, *changes])
-
-
-def phases_of(recipe: Recipe, data: Prepared) -> list[Phase]:
-    """Return the phases of a recipe."""
-    return build_phases(
-        recipe.resolved_method(), data.dataset.train.labels, data.dataset.n_classes,
-        epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta, seed=recipe.seed,
-    )  # fmt: skip
 
 
 def source_of(recipe: Recipe, data: Prepared, dtype: torch.dtype = torch.float64) -> NoiseSource:

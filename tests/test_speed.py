@@ -17,6 +17,7 @@ from purenoise.augment import build_augment
 from purenoise.conversion import convert
 from purenoise.data.types import Dataset, MemoryImages, Split
 from purenoise.errors import ModelError, RecipeError, RunError
+from purenoise.fitting import phases_of
 from purenoise.losses import CrossEntropyLoss
 from purenoise.maskedpass import MaskedPass
 from purenoise.methodfile import load_method
@@ -129,10 +130,7 @@ def test_where_images_lie_does_not_change_a_run():
 def fit(recipe: Recipe, switches: Switches) -> tuple[nn.Module, list[str]]:
     """Train by a recipe under switches; return the model and the warnings."""
     data = prepare(recipe.data)
-    phases = build_phases(
-        recipe.resolved_method(), data.dataset.train.labels, data.dataset.n_classes,
-        epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta, seed=recipe.seed,
-    )  # fmt: skip
+    phases = phases_of(recipe, data)
     model = convert(network(recipe, data), recipe.stop_gradient)
     if switches.channels_last:
         lay_out(model)

@@ -15,8 +15,9 @@ from purenoise.augment import Augment, build_augment, normalize
 from purenoise.checkpoint import load_state
 from purenoise.conversion import convert, dar_layers
 from purenoise.errors import TrainingError
+from purenoise.fitting import phases_of
 from purenoise.losses import ClassificationLoss
-from purenoise.methods import Phase, build_phases, phase_at
+from purenoise.methods import Phase, phase_at
 from purenoise.mixing import mix
 from purenoise.network import network
 from purenoise.noise import noise_images
@@ -35,14 +36,7 @@ from .reference import mixed_batch
 Forward = Callable[[nn.Module, Tensor, Tensor | None], Tensor]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Run on one thread with a random state of its own, as training does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng():
-        yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def recipe_of(*changes: str) -> Recipe:
@@ -53,10 +47,7 @@ def recipe_of(*changes: str) -> Recipe:
 def parts(recipe: Recipe) -> tuple[Prepared, list[Phase], Augment, nn.Module]:
     """Return what a loop needs: data, phases, augmentation and a plain network."""
     data = prepare(recipe.data)
-    phases = build_phases(
-        recipe.resolved_method(), data.dataset.train.labels, data.dataset.n_classes,
-        epochs=recipe.train.epochs, defer=recipe.defer, delta=recipe.delta, seed=recipe.seed,
-    )  # fmt: skip
+    phases = phases_of(recipe, data)
     augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=False)
     return data, phases, augment, network(recipe, data)
 

@@ -11,12 +11,13 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from purenoise.lab.scheduling import Job
 from purenoise.lab.sharing import PhaseStore
-from purenoise.terminal.tables import clock, printable
+from purenoise.terminal.progress import Watcher
+from purenoise.terminal.tables import clock
 
 PLAIN_SECONDS = 30.0
 
 
-class Overview:
+class Overview(Watcher):
     """Shows the events of a comparison.
 
     Args:
@@ -24,30 +25,11 @@ class Overview:
     """
 
     def __init__(self, console: Console) -> None:
-        self.console = console
-        self._bar: Progress | None = None
-        self._task: Any = None
+        super().__init__(console)
         self._lines: dict[str, Any] = {}
         self._from: dict[str, int] = {}
-        self._begun: dict[str, float] = {}
         self._total, self._done, self._runs, self._finished = 0, 0, 0, 0
         self._started = self._printed_at = time.monotonic()
-
-    def __call__(self, name: str, event: dict[str, Any]) -> None:
-        """Show an event."""
-        handler = getattr(self, f"_on_{name}", None)
-        if handler is not None:
-            handler(event)
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def _print(self, text: str) -> None:
-        target = self._bar.console if self._bar is not None else self.console
-        target.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def _on_plan(self, event: dict[str, Any]) -> None:
         jobs: Sequence[Job] = event["jobs"]
@@ -74,7 +56,6 @@ class Overview:
 
     def _on_start(self, event: dict[str, Any]) -> None:
         job: Job = event["job"]
-        self._begun[job.label] = time.monotonic()
         self._total += self._from[job.label] - event["epoch"]
         self._from[job.label] = event["epoch"]
         if self._bar is not None:

@@ -14,22 +14,17 @@ PLAIN_SECONDS = 10.0
 METER_SECONDS = 0.5
 
 
-class Display:
-    """Shows the events of a run.
+class Watcher:
+    """Shows events: a method ``_on_NAME`` for each name, others pass.
 
     Args:
         console: Where to.
-        epochs: Length of the run.
     """
 
-    def __init__(self, console: Console, epochs: int) -> None:
-        self.console, self.epochs = console, epochs
+    def __init__(self, console: Console) -> None:
+        self.console = console
         self._bar: Progress | None = None
         self._task: Any = None
-        self._read_at = 0.0
-        self._printed_at = 0.0
-        self._started = time.monotonic()
-        self._first_epoch = 0
 
     def __call__(self, name: str, event: dict[str, Any]) -> None:
         """Show an event."""
@@ -46,6 +41,23 @@ class Display:
     def _print(self, text: str) -> None:
         target = self._bar.console if self._bar is not None else self.console
         target.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+class Display(Watcher):
+    """Shows the events of a run.
+
+    Args:
+        console: Where to.
+        epochs: Length of the run.
+    """
+
+    def __init__(self, console: Console, epochs: int) -> None:
+        super().__init__(console)
+        self.epochs = epochs
+        self._read_at = 0.0
+        self._printed_at = 0.0
+        self._started = time.monotonic()
+        self._first_epoch = 0
 
     def _on_start(self, event: dict[str, Any]) -> None:
         n, ratio = sum(event["counts"]), max(event["counts"]) / max(1, min(event["counts"]))
