@@ -1,7 +1,7 @@
 """Table and figure of the README's proof: three methods on the digits, from the committed rows.
 
-``purenoise compare digits methods=erm,drs,open seeds=10`` and ``python -m results collect`` make the
-rows; ``python -m results write`` makes table and figure.
+``purenoise compare digits methods=erm,drs,open seeds=10`` and ``python -m results collect`` make
+the rows; ``python -m results write`` makes table and figure.
 """
 
 from __future__ import annotations
