@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import html
 import io
 import json
 import re
@@ -404,3 +405,13 @@ def test_every_method_is_described(tmp_path, method):
     spec = load_method(method)
     assert spec.loss.name in said
     assert ("delta" in said) == any(phase.noise == "open" for phase in spec.phases)
+
+
+def test_drawings_leave_names_as_they_are() -> None:
+    """A class whose name looks like a colour or an identifier is shown so; tags are adapted."""
+    name = '#0072b2 id="q" url(#x)'
+    figure = draw("k", "t", "d", "c", 2.0, lambda page: page.subplots().set_title(name))
+    text = html.unescape(re.sub(r"<[^>]*>", "", str(figure.svg)))
+    assert name in text
+    assert 'id="k-figure_1"' in figure.svg
+    assert "#1b2530" not in figure.svg

@@ -111,12 +111,7 @@ def inline(svg: str, key: str, title: str, description: str) -> Markup:
         body,
         flags=re.S,
     )
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{key}-\1"', body)
-    body = re.sub(r"url\(#", f"url(#{key}-", body)
-    body = re.sub(r'href="#', f'href="#{key}-', body)
-    for colour, variable in VARIABLES.items():
-        body = body.replace(colour, variable)
-    body = re.sub(r"font: ([\d.]+)px 'DejaVu Sans'[^;\"]*", r"font-size: \1px", body)
+    body = re.sub(r"<[^>]*>", lambda tag: _adapted(tag[0], key), body)  # a class's name is text
     box = re.search(r'viewBox="([^"]+)"', body)
     assert box is not None
     head = (
@@ -126,3 +121,13 @@ def inline(svg: str, key: str, title: str, description: str) -> Markup:
     )
     rest = body[body.index(">") + 1 :]
     return Markup(re.sub(r"\n\s*", "\n", head + rest))
+
+
+def _adapted(tag: str, key: str) -> str:
+    """Give a tag identifiers of this drawing, the page's colours and the page's letters."""
+    tag = re.sub(r'\bid="([^"]+)"', rf'id="{key}-\1"', tag)
+    tag = re.sub(r"url\(#", f"url(#{key}-", tag)
+    tag = re.sub(r'href="#', f'href="#{key}-', tag)
+    for colour, variable in VARIABLES.items():
+        tag = tag.replace(colour, variable)
+    return re.sub(r"font: ([\d.]+)px 'DejaVu Sans'[^;\"]*", r"font-size: \1px", tag)
