@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from scipy import stats
 
 from purenoise.errors import RecipeError, RunError
 from purenoise.lab.comparison import Comparison, analyse
+from purenoise.lab.intervals import Estimate
 from purenoise.lab.records import read_records
 from purenoise.lab.verdicts import verdict, verdicts
 
@@ -221,3 +223,17 @@ def test_what_belongs_to_a_method_is_no_other_protocol(tmp_path, change):
     found = compared(tmp_path)
     assert f"open:{change}" in [row.label for row in found.rows]
     assert not any(note.startswith("Not by one protocol") for note in found.notes)
+
+
+def test_seeds_that_agree_to_the_image_have_no_interval(tmp_path):
+    """Equal differences are not an interval without width; no difference at all is said so."""
+    fake_runs(tmp_path, {"drs": 1.5, "open": 1.5}, seeds=(0, 1))
+    (d,) = compared(tmp_path).differences
+    same = replace(d.headline, estimate=Estimate(2, 0.0, 0.0, 0.0, 0.0))
+    assert verdict(replace(d, metrics={"accuracy": same})) == (
+        "open against drs: no difference in any of 2 seeds."
+    )
+    same = replace(d.headline, estimate=Estimate(2, 0.002, 0.0, 0.002, 0.002))
+    said = verdict(replace(d, metrics={"accuracy": same}))
+    assert "+0.20 points, the same, 2 seeds. Not settled" in said
+    assert "interval" not in said

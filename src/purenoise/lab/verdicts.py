@@ -15,11 +15,12 @@ def verdict(difference: Difference) -> str:
     e = found.estimate
     if e.low is None or e.high is None:
         return f"{name}: {points(e.mean)} points with one seed; nothing can be concluded from it."
-    text = (
-        f"{name}: {points(e.mean)} points, 95 % interval {points(e.low)} to {points(e.high)}, "
-        f"{e.n} seeds"
-    )
-    beyond = e.low > 0 or e.high < 0
+    if e.sd == 0 and e.mean == 0:
+        return f"{name}: no difference in any of {e.n} seeds."
+    agree = e.sd == 0  # to the image: there is no spread to make an interval of
+    spread = "the same" if agree else f"95 % interval {points(e.low)} to {points(e.high)}"
+    text = f"{name}: {points(e.mean)} points, {spread}, {e.n} seeds"
+    beyond = not agree and (e.low > 0 or e.high < 0)
     more = difference.needed
     needed = (
         "more than 1,000 seeds would be needed to settle a difference of this size"

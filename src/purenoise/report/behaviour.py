@@ -16,8 +16,9 @@ from purenoise.report.answers import Answers
 from purenoise.report.charts import MOST_MARKED, curve_chart, reliability_chart, share_chart
 from purenoise.report.classes import order, same_classes
 from purenoise.report.document import Cell, Part, Section, Sentences, Table, section
-from purenoise.report.wording import NA, clean, number, over_seeds, p_value, percent
+from purenoise.report.wording import NA, clean, number, over_seeds
 from purenoise.runlog import RunFolder, read_events
+from purenoise.terminal.tables import p_value, percent
 
 KINDS = {"noise": "noise images", "no_class": "images of no class"}
 PROBED = {"what", "n", "confidence", "share", "auroc"}

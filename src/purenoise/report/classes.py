@@ -11,8 +11,8 @@ from purenoise.lab.comparison import Comparison, Row
 from purenoise.report.charts import Series, class_chart, difference_chart, group_chart
 from purenoise.report.document import Cell, Part, Section, Sentences, Table, section
 from purenoise.report.overview import differences_table, metrics_table
-from purenoise.report.wording import clean, over_seeds, p_value, paired_cell, percent
-from purenoise.terminal.tables import GROUP_RULES
+from purenoise.report.wording import clean, over_seeds, paired_cell
+from purenoise.terminal.tables import GROUP_RULES, p_value, percent
 
 MOST_ROWS = 120  # of a table of classes; the CSV has all
 MOST_DIFFERENCES = 40  # classes in a figure, fewer with many methods

@@ -13,16 +13,8 @@ from purenoise.longtail import imbalance
 from purenoise.methodfile import Method
 from purenoise.report.charts import accuracy_chart
 from purenoise.report.document import Cell, Facts, Part, Section, Sentences, Table, section
-from purenoise.report.wording import (
-    HEADS,
-    clean,
-    estimate_cell,
-    p_value,
-    paired_cell,
-    percent,
-    plural,
-    several,
-)
+from purenoise.report.wording import HEADS, clean, estimate_cell, paired_cell, plural, several
+from purenoise.terminal.tables import p_value, percent
 
 MOST_LARGE = 4  # verdicts that are set large
 SINGLE = (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from purenoise.lab.comparison import Comparison
 from purenoise.lab.records import Record
 from purenoise.report.document import Cell, Facts, Lines, Section, Sentences, Table, section
-from purenoise.report.wording import clean, percent, several
+from purenoise.report.wording import clean, several
+from purenoise.terminal.tables import percent
 
 LIMITS = (
     "Everything here holds for this subset of training images and these test images. Another "

@@ -24,18 +24,6 @@ def number(metric: str, value: float | None, *, signed: bool = False) -> str:
     return f"{shown:{'+' if signed else ''}.{digits}f}"
 
 
-def percent(value: float | None) -> str:
-    """Return a share in percent with one digit."""
-    return NA if value is None else f"{100 * value:.1f}"
-
-
-def p_value(p: float | None) -> str:
-    """Return a p value."""
-    if p is None:
-        return NA
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def estimate_cell(metric: str, found: Estimate | None) -> Cell:
     """Return a mean with its interval below."""
     if found is None:

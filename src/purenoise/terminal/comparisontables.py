@@ -10,7 +10,7 @@ from rich.text import Text
 from purenoise.lab.comparison import Comparison, Difference, Row
 from purenoise.lab.intervals import Estimate
 from purenoise.lab.verdicts import points, verdicts
-from purenoise.terminal.tables import percent, printable
+from purenoise.terminal.tables import p_value, percent, printable
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
@@ -76,11 +76,7 @@ def _differences(differences: tuple[Difference, ...], groups: list[str]) -> Tabl
         ends = "n/a" if e.low is None or e.high is None else f"{points(e.low)} to {points(e.high)}"
         parts = [d.metrics[g] for g in groups]
         table.add_row(
-            escape(printable(d.label)), points(e.mean), ends, _p(found.p), _p(d.p_holm),
+            escape(printable(d.label)), points(e.mean), ends, p_value(found.p), p_value(d.p_holm),
             *("n/a" if part is None else points(part.estimate.mean) for part in parts),
         )  # fmt: skip
     return table
-
-
-def _p(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"

@@ -32,6 +32,13 @@ def percent(value: float | None) -> str:
     return "n/a" if value is None else f"{100 * value:.1f}"
 
 
+def p_value(p: float | None) -> str:
+    """Return a p value, or n/a."""
+    if p is None:
+        return "n/a"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def result_table(summary: Mapping[str, Any], metrics: Mapping[str, Any], title: str) -> Group:
     """Return the tables of one evaluation.
 
