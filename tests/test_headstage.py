@@ -336,7 +336,7 @@ def test_adjusted_methods_are_their_base_adjusted(tmp_path):
     summary = runs["logit-adjustment"].summary
     assert any("adjusted by the prior 'train'" in note for note in summary["notes"])
     assert summary["val"] != runs["erm"].summary["val"]
-    assert summary["optimistic_best_on_test"]["accuracy"] >= summary["test"]["accuracy"]
+    assert summary["optimistic_best_on_test"]["accuracy"] is None  # an epoch is not adjusted
 
 
 def test_the_sampled_prior_is_that_of_the_last_phase():
