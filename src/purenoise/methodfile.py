@@ -13,19 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from purenoise import yamlfile
 from purenoise.errors import RecipeError, did_you_mean
-from purenoise.headspec import HeadSpec, PostSpec
+from purenoise.headspec import HeadSpec, PostSpec, SpecPart
 
 METHODS = Path(__file__).parent / "recipes" / "methods"
 
@@ -58,17 +50,6 @@ _MIX_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "skip": ("a whole number from 0 on", lambda v: v >= 0 and float(v).is_integer()),
 }
 DEFERRED = "deferred-"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not there, so that a new optional key changes no older hash."""
-        fields = type(self).model_fields
-        content = handler(self).items()
-        return {k: v for k, v in content if not (v is None and fields[k].default is None)}
 
 
 class LossSpec(BaseModel):
@@ -124,7 +105,7 @@ class MixSpec(BaseModel):
         return {k: v for k, v in self.settings().items() if k not in ("prob", "skip")}
 
 
-class PhaseSpec(_Part):
+class PhaseSpec(SpecPart):
     """A stretch of epochs with one sampler, one weighting, one noise and one mixing setting.
 
     ``loss`` is the method's unless the phase has its own.
@@ -139,7 +120,7 @@ class PhaseSpec(_Part):
     head: HeadSpec | None = None
 
 
-class Method(_Part):
+class Method(SpecPart):
     """A loss and phases in order; the first begins at the beginning."""
 
     loss: LossSpec = LossSpec()
@@ -250,6 +231,8 @@ def _defer(name: str) -> Method:
 def _why_not_deferred(name: str) -> str | None:
     """Say why a method cannot be deferred, or None."""
     method = _read(name)
+    if method == Method():
+        return f"{name!r} is plain training from the beginning to the end"
     if len(method.phases) > 1:
         return f"{name!r} begins with a phase of its own"
     if method.cosine:
