@@ -15,9 +15,9 @@ PACKAGE = Path(__file__).parent.parent / "src" / "purenoise"
 FLOORS: dict[int, list[str]] = {
     0: ["errors"],
     1: [
-        "noise", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass", "auxbn",
-        "conversion", "inloop", "longtail", "samplers", "lossbase", "losses", "mixedlabels",
-        "mixing", "metrics", "schedules", "names", "lab.intervals", "posthoc.heads",
+        "noise", "syncnorm", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass",
+        "auxbn", "conversion", "inloop", "longtail", "samplers", "lossbase", "losses",
+        "mixedlabels", "mixing", "metrics", "schedules", "names", "lab.intervals", "posthoc.heads",
         "posthoc.fitting",
     ],
     2: [
@@ -27,7 +27,9 @@ FLOORS: dict[int, list[str]] = {
     3: [
         "yamlfile", "faults", "overrides", "headspec", "methodfile", "methodoptions", "datasection",
         "noisesection",
-        "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "speed", "step",
+        "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "team", "resuming",
+        "runidentity",
+        "speed", "step",
         "feed", "network", "prepare", "plan", "optimizer", "meter", "training", "evaluate",
         "probes", "checkpoint", "runlog", "predictions", "finishing", "experiment", "predict",
         "lab", "lab.*",

@@ -6,6 +6,8 @@ import io
 import os
 import shlex
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +19,7 @@ from rich.table import Table
 from purenoise.errors import PureNoiseError, RunError, did_you_mean
 from purenoise.terminal.adjusting import adjust
 from purenoise.terminal.arguments import Arguments, split_words
+from purenoise.terminal.following import FOLLOWERS_WAIT, follows, refuse_several, team_of_commands
 from purenoise.terminal.recipes import recipes_app
 
 app = typer.Typer(
@@ -41,7 +44,10 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except PureNoiseError as error:
-        _say_error(error)
+        if follows():
+            time.sleep(FOLLOWERS_WAIT)
+        else:
+            _say_error(error)
         sys.exit(130 if error.message.startswith("Stopped;") else 2)
     except KeyboardInterrupt:
         _errors().print("Stopped.")
@@ -58,17 +64,23 @@ def train(arguments: Arguments = None) -> None:
     Examples: purenoise train | purenoise train method=drs seed=1 |
     purenoise train data=photos/ epochs=50 | purenoise train RUN (goes on with a run)
     """
+    with team_of_commands() as together:
+        _train_words(arguments or [], together)
+
+
+def _train_words(arguments: list[str], together: Callable[[Callable[[], Any]], Any]) -> None:
+    """Read the words and train."""
     from purenoise.recipe import load_recipe
 
-    name, overrides = split_words(arguments)
-    recipe = load_recipe(name, overrides)
+    name, overrides = together(lambda: split_words(arguments))
+    recipe = together(lambda: load_recipe(name, overrides))
     folder = Path(name) if name and (Path(name) / "recipe.yaml").is_file() else None
     if folder is not None and overrides:
         raise RunError(
             f"{folder} is a run; it goes on with the recipe it was begun with.",
             "Leave the changes out, or begin another run from a recipe.",
         )
-    command = " ".join(["purenoise train", *map(shlex.quote, arguments or [])])
+    command = " ".join(["purenoise train", *map(shlex.quote, arguments)])
     with _console().status("loading", spinner="line"):
         from purenoise.experiment import plain_recipe
     _train(recipe, plain_recipe(name, overrides), folder, command)
@@ -92,7 +104,8 @@ def _train(recipe: Any, base: Any, folder: Path | None, command: str) -> None:
     print_run(_console(), run.summary, str(run.folder))
     from purenoise.report.write import write_run_report  # draws: the table need not wait for that
 
-    write_run_report(run)
+    if not follows():
+        write_run_report(run)
 
 
 @app.command()
@@ -117,6 +130,7 @@ def compare(
     command = " ".join(["purenoise compare", *map(shlex.quote, arguments or [])])
     with _console().status("loading", spinner="line"):
         from purenoise.terminal.comparing import run_comparison
+    refuse_several("compare")
     if run_comparison(_console(), name, given, command):
         raise typer.Exit(2)
 
@@ -238,7 +252,7 @@ def doctor(
 
 
 def _console() -> Console:
-    return Console(highlight=False)
+    return Console(highlight=False, quiet=follows())
 
 
 def _errors() -> Console:

@@ -42,7 +42,9 @@ _NORM_ACT = {
 _FROZEN = {"FrozenBatchNorm2d", "FrozenBatchNormAct2d"}
 
 
-def convert(model: nn.Module, stop_gradient: StopGradient = "branch") -> Any:
+def convert(
+    model: nn.Module, stop_gradient: StopGradient = "branch", *, synchronise: bool | None = None
+) -> Any:
     """Turn every batch norm in ``model`` into its DAR-BN form, in place.
 
     Until :func:`purenoise.noise_pass` is used the model computes bit for bit what it did before.
@@ -52,6 +54,8 @@ def convert(model: nn.Module, stop_gradient: StopGradient = "branch") -> Any:
         model: Any module. Known layers: ``BatchNorm1d/2d/3d``, ``SyncBatchNorm``, and timm's
             ``BatchNormAct2d`` and ``SyncBatchNormAct``.
         stop_gradient: ``branch``, ``affine`` or ``none``, see :mod:`purenoise.darbn`.
+        synchronise: Whether statistics are taken over the rows of all processes of
+            ``torch.distributed``, see :mod:`purenoise.syncnorm`; None: for ``SyncBatchNorm`` only.
 
     Returns:
         ``model`` itself.
@@ -73,6 +77,8 @@ def convert(model: nn.Module, stop_gradient: StopGradient = "branch") -> Any:
         if form is not None:
             layer.__class__ = form
             layer.stop_gradient = stop_gradient
+            if synchronise is not None:
+                layer.synchronised = synchronise
     return model
 
 
