@@ -16,8 +16,8 @@ FLOORS: dict[int, list[str]] = {
     0: ["errors"],
     1: [
         "noise", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass", "auxbn",
-        "conversion", "inloop", "longtail", "samplers", "lossbase", "losses", "mixedlabels",
-        "mixing", "metrics", "schedules", "names", "lab.intervals", "posthoc.heads",
+        "conversion", "inloop", "longtail", "samplers", "deferred", "lossbase", "losses",
+        "mixedlabels", "mixing", "metrics", "schedules", "names", "lab.intervals", "posthoc.heads",
         "posthoc.fitting",
     ],
     2: [

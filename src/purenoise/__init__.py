@@ -30,6 +30,7 @@ _HOME = {
     "SquareRootSampler": "samplers",
     "EffectiveNumberSampler": "samplers",
     "ProgressiveSampler": "samplers",
+    "DeferredSampler": "deferred",
     "CrossEntropyLoss": "losses",
     "FocalLoss": "losses",
     "LDAMLoss": "losses",
@@ -64,6 +65,7 @@ __all__ = [  # noqa: RUF022 - in the order of first use
     "SquareRootSampler",
     "EffectiveNumberSampler",
     "ProgressiveSampler",
+    "DeferredSampler",
     "CrossEntropyLoss",
     "FocalLoss",
     "LDAMLoss",
@@ -90,6 +92,7 @@ if TYPE_CHECKING:
         dar_batch_norm,
     )
     from purenoise.data.imbalanced_cifar import ImbalancedCIFAR10, ImbalancedCIFAR100
+    from purenoise.deferred import DeferredSampler
     from purenoise.errors import PureNoiseError
     from purenoise.experiment import train
     from purenoise.inloop import NoiseAugment, PureNoise
