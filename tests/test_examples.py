@@ -1,0 +1,119 @@
+"""The scripts in examples/ run as they lie there; without their marked lines they are plain."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import purenoise as pn
+from purenoise.noise import choose_noise, replacement_probabilities
+
+FOLDER = Path(__file__).resolve().parents[1] / "examples"
+SCRIPTS = ["plain_pytorch.py", "timm_loop.py", "lightning_module.py", "hf_trainer.py"]
+EPOCHS = 3
+MOST = 15  # lines that OPeN may add
+RUN_ALL = """
+import json, runpy, sys
+folder, *scripts = json.loads(sys.argv[1])
+sys.path.insert(0, folder)
+for script in scripts:
+    sys.argv = [script, "--epochs", "3"]
+    print("==", script.rpartition("/")[2], flush=True)
+    runpy.run_path(script, run_name="__main__")
+"""
+
+
+def lines(script: str) -> list[str]:
+    """Return the lines of an example."""
+    return (FOLDER / script).read_text(encoding="utf-8").splitlines()
+
+
+def plain(script: str) -> str:
+    """Return an example without the lines that OPeN adds, and with those that they replace."""
+    kept = (line for line in lines(script) if not line.endswith("# +"))
+    return "\n".join(re.sub(r"^( *)# - ", r"\1", line) for line in kept) + "\n"
+
+
+def run(*arguments: str) -> str:
+    """Run Python offline on one thread, with this package; return what is printed."""
+    src = str(Path(pn.__file__).parents[1])
+    offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": src}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **offline}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def noise_rows(counts: list[int]) -> int:
+    """Draw, step by step, how many rows of the last epoch become noise."""
+    labels = np.repeat(np.arange(10), counts)
+    drawn = pn.ClassBalancedSampler(labels).order(EPOCHS - 1)
+    generator, p = torch.Generator().manual_seed(0), replacement_probabilities(counts)
+    parts = torch.from_numpy(labels[drawn]).split(64)
+    return sum(int(choose_noise(part, p, generator).sum()) for part in parts)
+
+
+@pytest.fixture(scope="module")
+def plain_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return what each plain loop prints; one process runs them all."""
+    folder = tmp_path_factory.mktemp("plain")
+    for script in SCRIPTS:
+        (folder / script).write_text(plain(script), encoding="utf-8")
+    out = run("-c", RUN_ALL, json.dumps([str(FOLDER), *(str(folder / s) for s in SCRIPTS)]))
+    parts = re.split(r"^== (\S+)$", out, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_all_examples_are_run():
+    """No script lies in the folder that is neither run here nor imported by one that is."""
+    assert {p.name for p in FOLDER.glob("*.py")} == {*SCRIPTS, "digits_lt.py"}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_open_adds_few_lines(script):
+    """OPeN takes at most fifteen lines, and without them nothing of it is left."""
+    added = [line for line in lines(script) if line.endswith("# +")]
+    assert 0 < len(added) <= MOST
+    assert "pn." in "".join(added)
+    assert not re.search(r"\bpn\b|\bnoise\b", plain(script).split('"""')[2])
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_example_runs(script, tmp_path, monkeypatch):
+    """The script trains with noise in its last epoch only, and is evaluated with plain batch norm.
+
+    The number of noise rows is what sampler and coins give when they are drawn one after another,
+    whoever's loop it is; so the deferred start and the order of epochs hold everywhere.
+    """
+    monkeypatch.chdir(tmp_path)
+    out = run(str(FOLDER / script), "--epochs", str(EPOCHS))
+    counts = [int(n) for n in re.search(r"per class: \[(.*?)\]", out)[1].split()]
+    assert f"noise rows: {noise_rows(counts)}\n" in out
+    assert noise_rows(counts) > 40
+    assert "batch norms: {'BatchNorm2d'}" in out
+    assert 0.0 < float(re.search(r"test accuracy: (\S+)", out)[1]) <= 1.0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_plain_loop_runs(script, plain_runs):
+    """The script without the marked lines is the plain loop: it trains, and makes no noise."""
+    assert "test accuracy: " in plain_runs[script]
+    assert "noise" not in plain_runs[script]
+    assert "batch norms: {'BatchNorm2d'}" in plain_runs[script]
+
+
+def test_readme_lists_every_example():
+    """The README of the folder has each script with its command."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert all(f"python examples/{script}" in text for script in SCRIPTS)
