@@ -29,11 +29,13 @@ FLOORS: dict[int, list[str]] = {
         "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "speed", "step",
         "feed", "network", "prepare", "plan", "optimizer", "meter", "training", "evaluate",
         "probes", "checkpoint", "runlog", "predictions", "finishing", "experiment", "predict",
+        "estimatorfit",
         "lab", "lab.*",
         "posthoc", "posthoc.*",
     ],
     4: [
         "report", "report.*", "terminal", "terminal.*", "cli", "__main__", "inspection", "doctor",
+        "estimator",
         "ldamfiles", "ldamflags",
     ],
     5: [""],  # the package itself, which only names what it offers
