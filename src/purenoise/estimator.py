@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from purenoise.data.asimages import Layout, Scale
 from purenoise.data.types import Dataset, MemoryImages, Split
-from purenoise.errors import DataError
+from purenoise.errors import DataError, TrainingError
 from purenoise.estimatorfit import fit_dataset, on_device, recipe_from
 from purenoise.evaluate import predict_logits
 from purenoise.metrics import probabilities
@@ -189,6 +189,7 @@ class OPeNClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             NotFittedError: Before :meth:`fit`.
             DataError: If X is of another form than what was fitted.
+            TrainingError: If outputs are not finite.
         """
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
@@ -207,6 +208,7 @@ class OPeNClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             NotFittedError: Before :meth:`fit`.
             DataError: If X is of another form than what was fitted.
+            TrainingError: If outputs are not finite.
         """
         return probabilities(self._logits(X)).astype(np.float32)
 
@@ -222,6 +224,7 @@ class OPeNClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             NotFittedError: Before :meth:`fit`.
             DataError: If X is of another form than what was fitted.
+            TrainingError: If outputs are not finite.
         """
         logits = self._logits(X)
         return self.classes_[logits.argmax(axis=1)]
@@ -232,14 +235,25 @@ class OPeNClassifier(ClassifierMixin, BaseEstimator):
         self.layout_.check(array)
         images = MemoryImages(self.layout_.apply(self.scale_.apply(array)))
         mean, std = self.normalize_
-        return predict_logits(on_device(self.model_, self.device), images, mean, std)
+        logits = predict_logits(on_device(self.model_, self.device), images, mean, std)
+        if not np.isfinite(logits).all():
+            raise TrainingError(
+                "The network's outputs are not finite: its training went astray.",
+                "Fit again with a lower lr, or a warmup of some epochs.",
+            )
+        return logits
 
     def _checked(self, X: Any, *y: Any, reset: bool) -> Any:  # noqa: N803
         """Let scikit-learn check arrays; it knows features of rows, and not of images."""
-        images = np.ndim(X) > 2 if isinstance(X, np.ndarray | list | tuple) else False
-        if images:
+        try:
+            ndim = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
+        except ValueError as error:
+            raise DataError(
+                "X is a list of arrays of different shapes.", "Bring all images to one size."
+            ) from error
+        if ndim > 2:
             return validate_data(self, X, *y, reset=reset, ensure_2d=False, allow_nd=True)
-        if not reset and len(self.layout_.given) > 1 and np.ndim(X) == 2:
+        if not reset and len(self.layout_.given) > 1 and ndim == 2:
             self.layout_.check(np.asarray(X))
         return validate_data(self, X, *y, reset=reset)
 

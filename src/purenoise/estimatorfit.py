@@ -19,13 +19,13 @@ from purenoise.augment import build_augment
 from purenoise.conversion import revert
 from purenoise.data.decode import available_cores
 from purenoise.data.types import Dataset
-from purenoise.errors import ModelError, RecipeError, TrainingError
+from purenoise.errors import ModelError, RecipeError, RunError, TrainingError
 from purenoise.experiment import run_recipe
 from purenoise.faults import sentences
 from purenoise.fitting import make_plain, make_ready, phases_of
 from purenoise.network import lay_out, load_run, network
 from purenoise.overrides import plain
-from purenoise.prepare import Prepared, check_unchanged, prepare_dataset
+from purenoise.prepare import Prepared, prepare_dataset
 from purenoise.recipe import Recipe
 from purenoise.runlog import RunFolder, read_events
 from purenoise.runtime import resolve_device, resolve_threads, torch_settings
@@ -51,6 +51,8 @@ PLACES = {
     "val_fraction": "data.val_fraction",
     "device": "device",
 }
+SET_ELSEWHERE = {"random_state": "seed", "threads": "threads"}
+LOGGED = {"event", "time"}  # what a log adds to a record
 
 
 class Fitted(NamedTuple):
@@ -159,12 +161,18 @@ def _in_memory(recipe: Recipe, data: Prepared, listener: Listener) -> Fitted:
 def _in_folder(recipe: Recipe, data: Prepared, listener: Listener, out: Path) -> Fitted:
     """Train in a run folder, go on with the run that is there, or read the one that is finished."""
     done = RunFolder(out).summary()
-    if done is not None:  # the run itself would look for files, and these data lie in memory
-        check_unchanged(done, data.dataset, recipe.data, out)
+    # The run itself would look for changed files, and these images lie in memory.
+    if done is not None and done.get("fingerprint") != data.dataset.fingerprint:
+        raise RunError(
+            f"{out} holds a finished run of other images or labels than X and y.",
+            "Choose another folder for out, or move that one away.",
+        )
     _check_size(network(recipe, data), data.dataset.image_shape, recipe.model.name)
     run_recipe(recipe, recipe, listeners=[listener], folder=out, data=data)
     _, _, model = load_run(out)
-    epochs = [e for e in read_events(RunFolder(out).events) if e["event"] == "epoch"]
+    events = read_events(RunFolder(out).events)
+    records = [event for event in events if event["event"] == "epoch"]
+    epochs = [{k: v for k, v in record.items() if k not in LOGGED} for record in records]
     return Fitted(model, epochs, (data.mean, data.std))
 
 
@@ -175,10 +183,10 @@ def _check_size(model: nn.Module, shape: Sequence[int], name: str) -> None:
     try:
         with torch.inference_mode():
             model.eval()(torch.zeros(1, *shape, dtype=first.dtype, device=first.device))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, AssertionError) as error:  # timm asserts
         channels, height, width = shape
         raise ModelError(
-            f"{name} cannot take images of {height} x {width} pixels and {channels} channels: "
+            f"{name} cannot take images of {height} x {width} pixels with channels: {channels}; "
             f"{str(error).splitlines()[0]}",
             "Take larger images or another model; small_cnn takes 4 x 4 pixels and more.",
         ) from error
@@ -188,7 +196,7 @@ def _check_size(model: nn.Module, shape: Sequence[int], name: str) -> None:
 
 def _by_parameter(fault: str) -> str:
     """Name a fault's key as the classifier does."""
-    for name, place in PLACES.items():
+    for name, place in (PLACES | SET_ELSEWHERE).items():
         if fault.startswith(f"{place}: "):
             return name + fault.removeprefix(place)
     return fault
