@@ -260,3 +260,29 @@ def test_statistics_of_numpy_do():
     noise = PureNoise(COUNTS, mean, std, normalize=(mean, std))
     assert np.allclose(noise.mean, mean)
     assert np.allclose(noise.std, std)
+
+
+def test_order_carries_what_else_belongs_to_an_image():
+    """A weight per image follows its row by the order, also to the noise that stands in for it."""
+    images, labels = batch(300)
+    images = images - 10  # the mean of image i is i
+    weights = 100.0 * labels
+    noise = PureNoise(COUNTS, *STATS, delta=1.0)
+    rows, new = noise(Identity(), images, labels)
+    assert torch.equal(noise.order.sort().values, torch.arange(300))
+    assert torch.equal(weights[noise.order], 100.0 * new)
+    natural = 300 - noise.n_noise
+    assert 0 < natural < 300
+    assert torch.equal(noise.order[:natural], rows[:natural, 0].round().long())
+    noise(Identity().eval(), images[:7], labels[:7])
+    assert torch.equal(noise.order, torch.arange(7))
+    assert noise.n_noise == 0
+
+
+def test_added_noise_is_last():
+    """The balanced-data variant keeps the images' order and counts the rows that it adds."""
+    images, labels = batch(40)
+    noise = NoiseAugment(3, *STATS)
+    rows, _ = noise(Identity(), images, labels)
+    assert torch.equal(noise.order, torch.arange(40))
+    assert noise.n_noise == len(rows) - 40 == 10

@@ -30,6 +30,10 @@ class _NoiseStep:
         active: Whether training steps have noise. False until the first learning-rate drop is how
             the method is deferred; a step is ``model(images)`` then.
         made: Noise rows that were made so far.
+        n_noise: Noise rows of the last call; they are its last rows.
+        order: Of the last call: which of its images each row of the logits shows or stands in for,
+            int64 on the CPU. What else belongs to an image (a weight, say) follows by it. Rows that
+            :class:`NoiseAugment` adds stand in for none, and are left out.
     """
 
     def __init__(
@@ -45,7 +49,8 @@ class _NoiseStep:
         self.normalize = None if normalize is None else _constants(normalize, len(self.mean))
         self.call = call
         self.seed = seed
-        self.active, self.made = True, 0
+        self.active, self.made, self.n_noise = True, 0, 0
+        self.order = torch.arange(0)
         self._choice = torch.Generator().manual_seed(seed)
         self._pixels: dict[torch.device, torch.Generator] = {}
         self._step: TwoPass | None = None
@@ -69,8 +74,10 @@ class _NoiseStep:
         """
         _check_rows(images, labels)
         natural, noise = images, None
+        self.order, self.n_noise = torch.arange(len(images)), 0
         if model.training and self.active:
             natural, noise, labels = self.split(images, labels)
+            self.n_noise = len(noise)
         if isinstance(getattr(model, "module", model), TwoPass):
             logits = model(natural, noise)
         else:
@@ -177,6 +184,7 @@ class PureNoise(_NoiseStep):
             )
         is_noise = choose_noise(host, self.probabilities, self._choice)
         keep = torch.nonzero(~is_noise).flatten()
+        self.order = torch.cat([keep, torch.nonzero(is_noise).flatten()])
         natural = images[keep.to(images.device, non_blocking=True)]
         noise = self.make(len(host) - len(keep), images)
         return natural, noise, torch.cat([host[keep], host[is_noise]])

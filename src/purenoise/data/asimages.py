@@ -42,7 +42,7 @@ class Layout:
         Args:
             array: Shape (N, H, W), (N, H, W, C) or, with an image shape, (N, F).
             image_shape: (H, W) or (H, W, C); for rows also ``auto``: a grey square, the smallest
-                that holds all numbers, its end filled with the first level.
+                that holds all numbers, its end black.
 
         Raises:
             DataError: If they do not fit.
@@ -171,8 +171,8 @@ class Scale:
         levels = np.empty(array.shape, np.uint8)
         for start in range(0, len(array), CHUNK):
             part = np.clip(array[start : start + CHUNK].astype(np.float64), self.low, self.high)
-            part = (part - self.low) * (255 / (self.high - self.low))
-            levels[start : start + CHUNK] = np.rint(part)
+            share = (part - self.low) / (self.high - self.low)  # in [0, 1], however small the range
+            levels[start : start + CHUNK] = np.rint(share * 255)
         return levels
 
 
