@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -20,14 +19,14 @@ FOLDER = Path(__file__).resolve().parents[1] / "examples"
 SCRIPTS = ["plain_pytorch.py", "timm_loop.py", "lightning_module.py", "hf_trainer.py"]
 EPOCHS = 3
 MOST = 15  # lines that OPeN may add
-RUN_ALL = """
-import json, runpy, sys
-folder, *scripts = json.loads(sys.argv[1])
-sys.path.insert(0, folder)
-for script in scripts:
-    sys.argv = [script, "--epochs", "3"]
-    print("==", script.rpartition("/")[2], flush=True)
-    runpy.run_path(script, run_name="__main__")
+RUN_BOTH = """
+import runpy, sys
+folder, script, plain = sys.argv[1:]
+sys.path[0] = folder
+for path in (script, plain):
+    sys.argv = [path, "--epochs", "3"]
+    runpy.run_path(path, run_name="__main__")
+    print("== end", flush=True)
 """
 
 
@@ -42,18 +41,6 @@ def plain(script: str) -> str:
     return "\n".join(re.sub(r"^( *)# - ", r"\1", line) for line in kept) + "\n"
 
 
-def run(*arguments: str) -> str:
-    """Run Python offline on one thread, with this package; return what is printed."""
-    src = str(Path(pn.__file__).parents[1])
-    offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": src}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, **offline}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
 def noise_rows(counts: list[int]) -> int:
     """Draw, step by step, how many rows of the last epoch become noise."""
     labels = np.repeat(np.arange(10), counts)
@@ -63,15 +50,27 @@ def noise_rows(counts: list[int]) -> int:
     return sum(int(choose_noise(part, p, generator).sum()) for part in parts)
 
 
-@pytest.fixture(scope="module")
-def plain_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return what each plain loop prints; one process runs them all."""
-    folder = tmp_path_factory.mktemp("plain")
-    for script in SCRIPTS:
-        (folder / script).write_text(plain(script), encoding="utf-8")
-    out = run("-c", RUN_ALL, json.dumps([str(FOLDER), *(str(folder / s) for s in SCRIPTS)]))
-    parts = re.split(r"^== (\S+)$", out, flags=re.MULTILINE)[1:]
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+@pytest.fixture(scope="module", params=SCRIPTS)
+def outputs(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Return what a script prints, and what it prints as a plain loop.
+
+    One process runs both, offline, on one thread, in an empty folder that stays empty: importing
+    the libraries takes most of the time.
+    """
+    folder, empty = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("empty")
+    (folder / request.param).write_text(plain(request.param), encoding="utf-8")
+    src = str(Path(pn.__file__).parents[1])
+    offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": src}
+    paths = [FOLDER, FOLDER / request.param, folder / request.param]
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_BOTH, *map(str, paths)],
+        cwd=empty, env={**os.environ, **offline}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not list(empty.iterdir())
+    marked, without, rest = done.stdout.split("== end\n")
+    assert rest == ""
+    return marked, without
 
 
 def test_all_examples_are_run():
@@ -88,29 +87,26 @@ def test_open_adds_few_lines(script):
     assert not re.search(r"\bpn\b|\bnoise\b", plain(script).split('"""')[2])
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_example_runs(script, tmp_path, monkeypatch):
+def test_example_runs(outputs):
     """The script trains with noise in its last epoch only, and is evaluated with plain batch norm.
 
     The number of noise rows is what sampler and coins give when they are drawn one after another,
     whoever's loop it is; so the deferred start and the order of epochs hold everywhere.
     """
-    monkeypatch.chdir(tmp_path)
-    out = run(str(FOLDER / script), "--epochs", str(EPOCHS))
+    out, _ = outputs
     counts = [int(n) for n in re.search(r"per class: \[(.*?)\]", out)[1].split()]
     assert f"noise rows: {noise_rows(counts)}\n" in out
     assert noise_rows(counts) > 40
     assert "batch norms: {'BatchNorm2d'}" in out
     assert 0.0 < float(re.search(r"test accuracy: (\S+)", out)[1]) <= 1.0
-    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_plain_loop_runs(script, plain_runs):
+def test_plain_loop_runs(outputs):
     """The script without the marked lines is the plain loop: it trains, and makes no noise."""
-    assert "test accuracy: " in plain_runs[script]
-    assert "noise" not in plain_runs[script]
-    assert "batch norms: {'BatchNorm2d'}" in plain_runs[script]
+    _, out = outputs
+    assert "test accuracy: " in out
+    assert "noise" not in out
+    assert "batch norms: {'BatchNorm2d'}" in out
 
 
 def test_readme_lists_every_example():
