@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -302,8 +303,8 @@ FLAT = X.reshape(len(X), -1)
          "image_shape=(8, 9) holds 72 numbers, and the rows of X have 64.\nIs it (8, 8)?"),
         ({"image_shape": (8,)}, FLAT, Y, DataError,
          "image_shape is (8,), and must be (height, width) or (height, width, channels)"),
-        ({"image_shape": "atuo"}, FLAT, Y, DataError, "image_shape='atuo' is for rows"),
-        ({"image_shape": "auto"}, X, Y, DataError, "image_shape='auto' is for rows"),
+        ({"image_shape": "atuo"}, FLAT, Y, DataError, "image_shape is 'atuo', and must be (height"),
+        ({"image_shape": "auto"}, X, Y, DataError, "image_shape='auto' is for rows (N, F), and"),
         ({"image_shape": (9, 9)}, X, Y, DataError,
          "image_shape=(9, 9) was given, and the images in X are (8, 8)."),
         ({}, X[Y == 3], Y[Y == 3], DataError, "y has one class only, 3: there is nothing to tell"),
@@ -357,6 +358,16 @@ def test_images_of_another_form_are_refused(fitted, given, sentence):
     with pytest.raises(DataError) as caught:
         net.predict(given)
     assert sentence in str(caught.value)
+
+
+def test_a_fit_that_fails_leaves_nothing_behind():
+    """After a fit that failed the classifier is not fitted, whatever it was before."""
+    net = quick(epochs=1).fit(X, Y)
+    with pytest.raises(DataError):
+        net.fit(X[Y == 3], Y[Y == 3])
+    for method in (net.predict, net.predict_proba, net.decision_function):
+        with pytest.raises(NotFittedError, match="is not fitted yet"):
+            method(X)
 
 
 def test_outputs_that_are_not_finite_are_refused():

@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 import purenoise as pn
 from purenoise.noise import choose_noise, replacement_probabilities
@@ -113,3 +115,15 @@ def test_readme_lists_every_example():
     """The README of the folder has each script with its command."""
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert all(f"python examples/{script}" in text for script in SCRIPTS)
+
+
+def test_malicious_releases_are_excluded():
+    """No extra lets in the two releases of lightning that were malicious."""
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    found = [Requirement(text) for texts in extras.values() for text in texts]
+    lightning = [requirement for requirement in found if requirement.name == "lightning"]
+    assert len(lightning) >= 2
+    for requirement in lightning:
+        assert not {"2.6.2", "2.6.3"} & set(requirement.specifier.filter(["2.6.2", "2.6.3"]))
+        assert requirement.specifier.contains("2.6.6")

@@ -151,6 +151,7 @@ class OPeNClassifier(ClassifierMixin, BaseEstimator):
             ModelError: If the model cannot be built for these images.
             TrainingError: If the loss is no longer finite.
         """
+        self.__dict__.pop("model_", None)  # what fails leaves no classifier of other data behind
         recipe = recipe_from(self.get_params(deep=False), self._seed(), self.threads)
         array, y = self._checked(X, y, reset=True)
         check_classification_targets(y)
@@ -197,7 +198,7 @@ class OPeNClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
         """Return the probabilities of images, in the order of ``classes_``.
 
-        They are for classes that are equally common, which is what OPeN trains for.
+        With ``method="open"`` they are for classes that are equally common.
 
         Args:
             X: As in :meth:`fit`.
@@ -273,6 +274,9 @@ class OPeNClassifier(ClassifierMixin, BaseEstimator):
 
         display = Display(Console(), int(self.epochs))
         return display, display.close
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -57,14 +57,13 @@ class Layout:
                 f"X has shape {array.shape}, which is no array of images.",
                 "Give (N, H, W), (N, H, W, C), or rows (N, F) with image_shape.",
             )
-        auto = isinstance(image_shape, str)
-        wanted = None if auto or image_shape is None else _sides(image_shape)
-        if auto and (image_shape != "auto" or len(given) > 1):
+        auto = isinstance(image_shape, str) and image_shape == "auto"
+        if auto and len(given) > 1:
             raise DataError(
-                f"image_shape={image_shape!r} is for rows (N, F) and is written 'auto'; X has "
-                f"shape {array.shape}.",
-                "Leave image_shape away for images, or give (H, W) or (H, W, C).",
+                f"image_shape='auto' is for rows (N, F), and X has shape {array.shape}.",
+                "Leave image_shape away: images have their shape themselves.",
             )
+        wanted = None if auto or image_shape is None else _sides(image_shape)
         if len(given) == 1:
             return _rows(given[0], wanted, auto)
         if wanted is not None and wanted != given:
@@ -190,13 +189,13 @@ def _check_levels(array: NDArray[Any]) -> None:
 
 def _sides(image_shape: Any) -> tuple[int, ...]:
     """Height, width and perhaps channels, checked."""
-    is_list = isinstance(image_shape, Sequence | np.ndarray)
+    is_list = isinstance(image_shape, Sequence | np.ndarray) and not isinstance(image_shape, str)
     sides = tuple(image_shape) if is_list else ()
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sides)
     if len(sides) not in (2, 3) or not whole or min(sides) < 1:
         raise DataError(
             f"image_shape is {image_shape!r}, and must be (height, width) or "
-            "(height, width, channels), whole numbers from 1 on.",
+            "(height, width, channels), whole numbers from 1 on, or 'auto'.",
             "For digits of 8 x 8 pixels: image_shape=(8, 8).",
         )
     return tuple(int(n) for n in sides)
