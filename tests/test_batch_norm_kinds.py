@@ -232,7 +232,7 @@ def fit_of(recipe: Recipe, **options: object) -> Fit:
     data = prepare(recipe.data)
     phases = phases_of(recipe, data)
     model = network(recipe, data)
-    make_ready(model, recipe, phases, data.dataset.image_shape)
+    make_ready(model, recipe, phases, data)
     augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=False)
     return Fit(recipe, data, model, phases, augment, **options)  # type: ignore[arg-type]
 
@@ -269,11 +269,11 @@ def test_training_equals_a_plain_loop(method: str, kind: str):
             return step(natural, noise, phase_has_noise=phase_has_noise)
 
     fit.step = Watching()  # type: ignore[assignment]
-    labels: list[tuple[Tensor, nn.Module]] = []
+    labels: list[tuple[Tensor, nn.Module, bool]] = []
     before = fit._step
 
     def seen(plan, images, given, loss, noisy, epoch, at):  # type: ignore[no-untyped-def]
-        labels.append((given, loss))
+        labels.append((given, loss, noisy))
         return before(plan, images, given, loss, noisy, epoch, at)
 
     fit._step = seen  # type: ignore[method-assign]
@@ -285,7 +285,12 @@ def test_training_equals_a_plain_loop(method: str, kind: str):
             setattr(model, name, TwoNorms(getattr(model, name)))
     switches = [m for m in model.modules() if isinstance(m, TwoNorms)]
     optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, weight_decay=2e-4, lr=0.1)
-    for (natural, noise, lr), (target, loss) in zip(inputs, labels, strict=True):
+    has_begun = False
+    for (natural, noise, lr), (target, loss, noisy) in zip(inputs, labels, strict=True):
+        if noisy and not has_begun:  # the second sets begin where the first ones are
+            has_begun = True
+            for switch in switches:
+                switch.sets[1].load_state_dict(switch.sets[0].state_dict())
         optimizer.param_groups[0]["lr"] = lr
         optimizer.zero_grad()
         if kind == "shared" or noise is None:

@@ -59,7 +59,7 @@ def parts(recipe: Recipe) -> tuple[Prepared, list[Phase], nn.Module]:
 def fit_of(recipe: Recipe, **options: Any) -> Fit:
     """Return a loop that has not begun."""
     data, phases, model = parts(recipe)
-    make_ready(model, recipe, phases, data.dataset.image_shape)
+    make_ready(model, recipe, phases, data)
     augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=False)
     return Fit(recipe, data, model, phases, augment, **options)
 

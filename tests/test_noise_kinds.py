@@ -228,7 +228,7 @@ def fit_of(recipe: Recipe, **options: object) -> Fit:
     """Return a loop that has not begun."""
     data = prepare(recipe.data)
     phases, model = phases_of(recipe, data), network(recipe, data)
-    make_ready(model, recipe, phases, data.dataset.image_shape)
+    make_ready(model, recipe, phases, data)
     augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=False)
     return Fit(recipe, data, model, phases, augment, **options)  # type: ignore[arg-type]
 

@@ -25,7 +25,8 @@ FLOORS: dict[int, list[str]] = {
         "models.*",
     ],
     3: [
-        "yamlfile", "faults", "overrides", "headspec", "methodfile", "datasection", "noisesection",
+        "yamlfile", "faults", "overrides", "headspec", "methodfile", "methodoptions", "datasection",
+        "noisesection",
         "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "speed", "step",
         "feed", "network", "prepare", "plan", "optimizer", "meter", "training", "evaluate",
         "probes", "checkpoint", "runlog", "predictions", "finishing", "experiment", "predict",

@@ -7,14 +7,15 @@ loss of the noise rows trains the convolutions and the second gamma and beta.
 
 A layer keeps its class and its code. Its second set lies in a child module and is *exchanged* with
 its own for the length of a noise pass, so that normalising is torch's (or timm's) in every case.
-The second set starts as the layer's own is when it is added, and rests in steps without noise.
+The second set starts as the layer's own is when noise begins (:func:`begin_auxiliary`), and rests
+in steps without noise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,19 @@ class SecondSet(nn.Module):
             self.register_parameter(name, copied)
         for name, buffer in layer._buffers.items():
             self.register_buffer(name, None if buffer is None else buffer.detach().clone())
+
+    @torch.no_grad()
+    def copy_from(self, layer: _BatchNorm) -> None:
+        """Take the values that the layer has now."""
+        pairs: list[tuple[dict[str, Any], dict[str, Any]]] = [
+            (self._parameters, layer._parameters),
+            (self._buffers, layer._buffers),
+        ]
+        for mine, others in pairs:
+            for name, value in others.items():
+                kept = mine[name]
+                if value is not None and kept is not None:
+                    kept.copy_(value)
 
     def exchange(self, layer: _BatchNorm) -> None:
         """Exchange this set with that of its layer; twice is nothing."""
@@ -89,6 +103,21 @@ def add_auxiliary(model: nn.Module) -> nn.Module:
         if CHILD not in layer._modules:
             layer.add_module(CHILD, SecondSet(layer))
     return model
+
+
+def begin_auxiliary(model: nn.Module) -> None:
+    """Let the second sets begin where the layers are now, after training without noise.
+
+    From their first values (gamma 1, mean 0) a network whose other weights are trained would see
+    noise rows as nothing like what it was trained on.
+
+    Args:
+        model: After :func:`add_auxiliary`; of another nothing is changed.
+    """
+    for layer in _batch_norms(model):
+        second = layer._modules.get(CHILD)
+        if isinstance(second, SecondSet):
+            second.copy_from(layer)
 
 
 def drop_auxiliary(model: nn.Module) -> nn.Module:

@@ -16,6 +16,8 @@ from rich.table import Table
 
 from purenoise.errors import PureNoiseError, RunError, did_you_mean
 from purenoise.terminal.adjusting import adjust
+from purenoise.terminal.arguments import Arguments, split_words
+from purenoise.terminal.recipes import recipes_app
 
 app = typer.Typer(
     name="purenoise",
@@ -25,18 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-recipes_app = typer.Typer(help="Recipes: list, show, copy, check.", no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes")
 app.command()(adjust)
 
-Arguments = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[RECIPE] [KEY=VALUE]...",
-        help="A recipe's name or file (default: digits), then changes such as method=drs seed=1.",
-        show_default=False,
-    ),
-]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 
 
@@ -67,7 +60,7 @@ def train(arguments: Arguments = None) -> None:
     """
     from purenoise.recipe import load_recipe
 
-    name, overrides = _split(arguments)
+    name, overrides = split_words(arguments)
     recipe = load_recipe(name, overrides)
     folder = Path(name) if name and (Path(name) / "recipe.yaml").is_file() else None
     if folder is not None and overrides:
@@ -120,7 +113,7 @@ def compare(
     Examples: purenoise compare | purenoise compare digits methods=erm,drs,open seeds=10 |
     purenoise compare data=photos/ methods=erm,open,open+balanced-softmax
     """
-    name, given = _split(arguments, "compare")
+    name, given = split_words(arguments, "compare")
     command = " ".join(["purenoise compare", *map(shlex.quote, arguments or [])])
     with _console().status("loading", spinner="line"):
         from purenoise.terminal.comparing import run_comparison
@@ -242,89 +235,6 @@ def doctor(
     _console().print(table)
     if any(check.ok is False for check in checks):
         raise typer.Exit(2)
-
-
-@recipes_app.command("list")
-def recipes_list() -> None:
-    """List recipes and methods with the first sentence of their heads."""
-    from purenoise.methodfile import METHODS, known_methods
-    from purenoise.recipe import RECIPES, recipe_names
-
-    for title, folder, names in (
-        ("recipes", RECIPES, recipe_names()),
-        ("methods", METHODS, known_methods()),
-    ):
-        table = Table(title, "", box=None, header_style="bold")
-        for name in names:
-            table.add_row(name, escape(_head(folder / f"{name}.yaml")))
-        _console().print(table)
-        _console().print()
-
-
-@recipes_app.command("show")
-def recipes_show(arguments: Arguments = None) -> None:
-    """Print a whole recipe, with its head, defaults and changes; or a method's file."""
-    from purenoise.methodfile import METHODS, known_methods
-    from purenoise.recipe import load_recipe, recipe_path
-
-    name, overrides = _split(arguments)
-    if name in known_methods() and not overrides and not Path(name).exists():
-        typer.echo((METHODS / f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
-        return
-    recipe = load_recipe(name, overrides)
-    path = recipe_path(name or recipe.name)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    head = [line for line in lines if line.startswith("#")]
-    typer.echo("\n".join(head) + "\n" + recipe.to_yaml(), nl=False)
-
-
-@recipes_app.command("copy")
-def recipes_copy(
-    name: Annotated[str, typer.Argument(help="Recipe to copy.")],
-    target: Annotated[Path | None, typer.Argument(help="New file (default: NAME.yaml).")] = None,
-) -> None:
-    """Copy a recipe to a file of one's own."""
-    from purenoise.recipe import recipe_path
-
-    source, place = recipe_path(name), target or Path(f"{name}.yaml")
-    if place.is_dir():
-        place = place / f"{name}.yaml"
-    try:
-        with place.open("x", encoding="utf-8") as file:
-            file.write(source.read_text(encoding="utf-8"))
-    except FileExistsError as error:
-        raise RunError(f"{place} exists; it was left as it is.", "Name another file.") from error
-    except OSError as error:
-        raise RunError(f"{place} cannot be written: {error.strerror}.") from error
-    typer.echo(f"{place}: change it, then run: purenoise train {shlex.quote(str(place))}")
-
-
-@recipes_app.command("check")
-def recipes_check(arguments: Arguments = None) -> None:
-    """Check a recipe; every fault is named."""
-    from purenoise.recipe import load_recipe
-
-    name, overrides = _split(arguments)
-    recipe = load_recipe(name, overrides)
-    typer.echo(f"{recipe.name} is fine: method {recipe.method_name()}, hash {recipe.digest()[:8]}")
-
-
-def _split(arguments: list[str] | None, verb: str = "train") -> tuple[str | None, list[str]]:
-    """Split the recipe's name from the changes."""
-    words = list(arguments or [])
-    names = [w for w in words if "=" not in w]
-    if len(names) > 1 or (names and words[0] != names[0]):
-        raise RunError(
-            f"Cannot tell the recipe among {' '.join(map(repr, names))}.",
-            f"Write: purenoise {verb} [RECIPE] key=value key=value, without spaces around =.",
-        )
-    return (names[0] if names else None), [w for w in words if "=" in w]
-
-
-def _head(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    text = " ".join(line[1:].strip() for line in lines if line.startswith("#"))
-    return text.split(". ")[0].rstrip(".") + "."
 
 
 def _console() -> Console:

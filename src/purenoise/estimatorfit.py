@@ -148,7 +148,7 @@ def _in_memory(recipe: Recipe, data: Prepared, listener: Listener) -> Fitted:
             lay_out(model)
         shape = data.dataset.image_shape
         _check_size(model, shape, recipe.model.name)
-        notes = make_ready(model, recipe, phases, shape)
+        notes = make_ready(model, recipe, phases, data)
         augment = build_augment(recipe.augment.policy, shape, flip=data.dataset.mirror_safe)
         fit = Fit(recipe, data, model, phases, augment, switches, listener=listener)
         for text in (*switches.warnings, *fit.warm_up(), *notes):

@@ -203,7 +203,7 @@ class _Experiment:
         model = network(recipe, data).to(self.device)
         if self.switches.channels_last:
             lay_out(model)
-        notes = [*data.dataset.notes, *make_ready(model, recipe, phases, data.dataset.image_shape)]
+        notes = [*data.dataset.notes, *make_ready(model, recipe, phases, data)]
         flip = recipe.augment.flip
         flip = data.dataset.mirror_safe if flip is None else flip
         augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=flip)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -21,6 +22,7 @@ from purenoise.headstage import check_heads
 from purenoise.methods import Phase, build_phases
 from purenoise.noisesource import check_source
 from purenoise.posthoc.heads import check_prior, fold_shift, fold_tau, head_of, prior_shift
+from purenoise.posthoc.priors import read_prior
 from purenoise.prepare import Prepared
 from purenoise.recipe import Recipe
 
@@ -39,7 +41,7 @@ def phases_of(recipe: Recipe, data: Prepared) -> list[Phase]:
 
 
 def make_ready(
-    model: nn.Module, recipe: Recipe, phases: Sequence[Phase], shape: Sequence[int]
+    model: nn.Module, recipe: Recipe, phases: Sequence[Phase], data: Prepared
 ) -> list[str]:
     """Make a plain network ready for training, in place.
 
@@ -47,7 +49,7 @@ def make_ready(
         model: The network.
         recipe: What will be done with it.
         phases: Of the recipe's method.
-        shape: Channels, height and width of its images.
+        data: Its images.
 
     Returns:
         What a user should know, one sentence each.
@@ -56,7 +58,7 @@ def make_ready(
         DataError: If images that stand in for noise are not there.
         ModelError: If the network cannot do what is asked of it.
     """
-    notes = []
+    notes, shape = [], data.dataset.image_shape
     if any(phase.has_noise for phase in phases):
         check_source(recipe.noise)
         fit_batch_norm(model, recipe.batch_norm, recipe.stop_gradient)
@@ -66,6 +68,7 @@ def make_ready(
     post = recipe.resolved_method().post
     if post is not None:
         check_post(post, model, shape)
+        target_of(post, data)
     return notes
 
 
@@ -82,7 +85,20 @@ def make_plain(
     if post is None:
         return []
     shares = {"train": data.counts, "sampled": last.priors(last.end - 1)["all"]}
-    return [apply_post(post, model, data.dataset.image_shape, shares)]
+    return [apply_post(post, model, data.dataset.image_shape, shares, target_of(post, data))]
+
+
+def target_of(post: PostSpec, data: Prepared) -> tuple[str, NDArray[np.float64]] | None:
+    """Return name and class shares that logits are to be adjusted to; None: all classes alike.
+
+    Raises:
+        RecipeError: If they cannot be read, or do not fit the classes.
+    """
+    if post.target in (None, "uniform"):
+        return None
+    dataset = data.dataset
+    test = dataset.test.counts(dataset.n_classes)
+    return read_prior(post.target, dataset.class_names, data.counts, test)
 
 
 def check_post(post: PostSpec, model: nn.Module, shape: Sequence[int]) -> None:
@@ -104,7 +120,11 @@ def check_post(post: PostSpec, model: nn.Module, shape: Sequence[int]) -> None:
 
 
 def apply_post(
-    post: PostSpec, model: nn.Module, shape: Sequence[int], priors: Mapping[str, ArrayLike]
+    post: PostSpec,
+    model: nn.Module,
+    shape: Sequence[int],
+    priors: Mapping[str, ArrayLike],
+    target: tuple[str, ArrayLike] | None = None,
 ) -> str:
     """Adjust a trained network, in place.
 
@@ -113,6 +133,7 @@ def apply_post(
         model: The network.
         shape: Channels, height and width of its images.
         priors: ``train`` and ``sampled``: class shares, each of shape (C,).
+        target: Name and class shares (C,) of logit adjustment's target; None: all alike.
 
     Returns:
         What was done, in one sentence.
@@ -126,5 +147,7 @@ def apply_post(
     if post.name == "tau-norm":
         fold_tau(head, post.tau)
         return f"Weight vectors of the last layer were tau-normalised, tau {post.tau:g}, no bias."
-    fold_shift(head, prior_shift(check_prior(priors[post.prior]), tau=post.tau))
-    return f"Logits were adjusted by the prior '{post.prior}', tau {post.tau:g}."
+    name, shares = target or ("uniform", None)
+    fold_shift(head, prior_shift(check_prior(priors[post.prior]), shares, post.tau))
+    to = "" if target is None else f" to the prior '{name}'"
+    return f"Logits were adjusted by the prior '{post.prior}'{to}, tau {post.tau:g}."

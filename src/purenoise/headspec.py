@@ -7,9 +7,29 @@ Imports no torch.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+
+class SpecPart(BaseModel):
+    """A part of a method: frozen, without keys of other names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not there, so that a new optional key changes no older hash."""
+        fields = type(self).model_fields
+        content = handler(self).items()
+        return {k: v for k, v in content if not (v is None and fields[k].default is None)}
 
 
 class HeadSpec(BaseModel):
@@ -45,19 +65,19 @@ class HeadSpec(BaseModel):
         return self
 
 
-class PostSpec(BaseModel):
+class PostSpec(SpecPart):
     """What is done to the trained network before it is evaluated and saved."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Literal["logit-adjustment", "tau-norm"]
     tau: float = Field(default=1.0, ge=0)
     # Of logit adjustment: what is taken out. `train`: shares of the training images; `sampled`:
     # shares of the rows that the last phase sees.
     prior: Literal["train", "sampled"] = "train"
+    # What is put in: the shares that are expected; None: all classes alike. See posthoc.priors.
+    target: str | list[float] | dict[str, float] | None = None
 
     @model_validator(mode="after")
     def _prior_is_used(self) -> PostSpec:
-        if self.name == "tau-norm" and self.prior != "train":
-            raise ValueError("tau-norm uses no prior: leave prior out")
+        if self.name == "tau-norm" and (self.prior != "train" or self.target is not None):
+            raise ValueError("tau-norm uses no prior: leave prior and target out")
         return self

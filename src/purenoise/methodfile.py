@@ -13,19 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from purenoise import yamlfile
 from purenoise.errors import RecipeError, did_you_mean
-from purenoise.headspec import HeadSpec, PostSpec
+from purenoise.headspec import HeadSpec, PostSpec, SpecPart
 
 METHODS = Path(__file__).parent / "recipes" / "methods"
 
@@ -58,17 +50,6 @@ _MIX_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "skip": ("a whole number from 0 on", lambda v: v >= 0 and float(v).is_integer()),
 }
 DEFERRED = "deferred-"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not there, so that a new optional key changes no older hash."""
-        fields = type(self).model_fields
-        content = handler(self).items()
-        return {k: v for k, v in content if not (v is None and fields[k].default is None)}
 
 
 class LossSpec(BaseModel):
@@ -124,7 +105,7 @@ class MixSpec(BaseModel):
         return {k: v for k, v in self.settings().items() if k not in ("prob", "skip")}
 
 
-class PhaseSpec(_Part):
+class PhaseSpec(SpecPart):
     """A stretch of epochs with one sampler, one weighting, one noise and one mixing setting.
 
     ``loss`` is the method's unless the phase has its own.
@@ -139,7 +120,7 @@ class PhaseSpec(_Part):
     head: HeadSpec | None = None
 
 
-class Method(_Part):
+class Method(SpecPart):
     """A loss and phases in order; the first begins at the beginning."""
 
     loss: LossSpec = LossSpec()
@@ -169,6 +150,10 @@ class Method(_Part):
         """Whether the network needs a cosine head."""
         return any(self.loss_of(phase).name in COSINE_LOSSES for phase in self.phases)
 
+    def to_yaml(self) -> str:
+        """Return the method as a file of methods has it."""
+        return yamlfile.dump(self.model_dump(mode="json"))
+
     def loss_of(self, phase: PhaseSpec) -> LossSpec:
         """Return the loss that is in force in a phase."""
         return phase.loss or self.loss
@@ -181,6 +166,19 @@ class Method(_Part):
 def known_methods() -> list[str]:
     """Return the names of the methods that come with the package."""
     return sorted(path.stem for path in METHODS.glob("*.yaml"))
+
+
+def method_text(name: str) -> str | None:
+    """Return the file of a method, or what ``A+B`` and ``deferred-A`` are put together to.
+
+    Raises:
+        RecipeError: If the parts are methods and cannot be put together.
+    """
+    if name in known_methods():
+        return (METHODS / f"{name}.yaml").read_text(encoding="utf-8")
+    if not all(part.removeprefix(DEFERRED) in known_methods() for part in method_names(name)):
+        return None
+    return f"# {name}, put together from its parts\n{load_method(name).to_yaml()}"
 
 
 def method_names(text: str) -> list[str]:
@@ -250,6 +248,8 @@ def _defer(name: str) -> Method:
 def _why_not_deferred(name: str) -> str | None:
     """Say why a method cannot be deferred, or None."""
     method = _read(name)
+    if method == Method():
+        return f"{name!r} is plain training from the beginning to the end"
     if len(method.phases) > 1:
         return f"{name!r} begins with a phase of its own"
     if method.cosine:

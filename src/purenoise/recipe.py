@@ -27,6 +27,7 @@ from purenoise.datasection import Data, Part, Share, Side
 from purenoise.errors import RecipeError, did_you_mean
 from purenoise.faults import keys, sentences
 from purenoise.methodfile import Method, known_methods, load_method, method_names
+from purenoise.methodoptions import MethodOptions, with_options
 from purenoise.names import SHORT_DATA, check_model, check_policy
 from purenoise.noisesection import Noise
 from purenoise.overrides import (
@@ -38,7 +39,7 @@ from purenoise.overrides import (
 )
 
 RECIPES = Path(__file__).parent / "recipes"
-LATER_KEYS = ("noise", "batch_norm")  # are hashed only where they are set
+LATER_KEYS = ("noise", "batch_norm", "options")  # are hashed only where they are set
 
 
 MethodOrName = Annotated[
@@ -106,6 +107,7 @@ class Recipe(Part):
     method: MethodOrName = Field(
         default="open", description="a method's name, A+B, or keys and values (loss, phases)"
     )
+    options: MethodOptions = MethodOptions()
     delta: Share = Field(default=1 / 3, ge=0, le=1)
     stop_gradient: Literal["branch", "affine", "none"] = "branch"
     noise: Noise = Noise()
@@ -169,6 +171,12 @@ class Recipe(Part):
         return value
 
     @model_validator(mode="after")
+    def _options_fit(self) -> Recipe:
+        """Refuse options that the method does not have."""
+        self.resolved_method()
+        return self
+
+    @model_validator(mode="after")
     def _batch_norm_fits(self) -> Recipe:
         """Refuse what only DAR-BN has."""
         if self.batch_norm == "dar":
@@ -186,8 +194,10 @@ class Recipe(Part):
         return self
 
     def resolved_method(self) -> Method:
-        """Return the phases and the loss that ``method`` stands for."""
-        return load_method(self.method) if isinstance(self.method, str) else self.method
+        """Return the phases and the loss that ``method`` stands for, with ``options``."""
+        method = load_method(self.method) if isinstance(self.method, str) else self.method
+        name = f"Method {self.method!r}" if isinstance(self.method, str) else "This method"
+        return with_options(method, self.options, name)
 
     def method_name(self) -> str:
         """Return the method's name; one written out in the recipe is ``custom-`` and a hash."""

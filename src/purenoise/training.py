@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from purenoise.augment import Augment, normalize
+from purenoise.auxbn import begin_auxiliary
 from purenoise.errors import RunError, TrainingError
 from purenoise.evaluate import predict_logits
 from purenoise.feed import Feed
@@ -115,6 +116,7 @@ class Fit:
             stream_seed(recipe.seed, HEAD, 0), switches.compile,
         )  # fmt: skip
         self.history: list[dict[str, Any]] = []
+        self._noise_from = min((p.first for p in phases if p.has_noise), default=None)
         self._is_warm = False
         self._saved_at = time.monotonic()
 
@@ -181,6 +183,8 @@ class Fit:
         lr = self.stages.rate(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        if epoch == self._noise_from and first_step == 0:
+            begin_auxiliary(self.model)
         if epoch == phase.first:  # also when it is resumed: the log drops what it said before
             self.listener("phase", {"epoch": epoch, **phase.spec.model_dump()})
         started = time.perf_counter()

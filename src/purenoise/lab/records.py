@@ -33,7 +33,9 @@ METRICS: dict[str, tuple[str, ...]] = {
     "ECE": ("ece",),
 }
 # Keys that belong to a method and not to the protocol by which methods are compared.
-METHOD_KEYS = ("method", "seed", "delta", "stop_gradient", "defer", "noise", "batch_norm")
+METHOD_KEYS = (
+    "method", "options", "seed", "delta", "stop_gradient", "defer", "noise", "batch_norm"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def _fits(run: PlannedRun, data: Prepared) -> list[str]:
             for phase in phases:
                 phase.loss(phase.first)
             model = network(recipe, data)
-            make_ready(model, recipe, phases, data.dataset.image_shape)
+            make_ready(model, recipe, phases, data)
     except PureNoiseError as error:
         return [f"{run.variant.label}: {error}"]
     return []

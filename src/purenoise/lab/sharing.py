@@ -62,6 +62,7 @@ def prefix_key(recipe: Recipe, identity: Mapping[str, Any], epoch: int) -> str:
             phases.append(phase)
     kept = {key: value for key, value in identity.items() if key != "recipe"}
     del content["defer"]  # it is in the epochs of the phases
+    content.pop("options", None)  # they are in the phases and in the loss
     if all(spec.noise == "none" for spec, _, _ in spans):
         for key in ONLY_WITH_NOISE:
             content.pop(key, None)

@@ -15,6 +15,7 @@ from purenoise.errors import RecipeError
 from purenoise.methodfile import known_methods
 
 MOST_SEEDS = 1000
+_COMMA = re.compile(r",(?![^\[{]*[\]}])")  # between methods, not in a list or a mapping
 _SEED = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -49,8 +50,10 @@ def parse_variants(text: str | Sequence[str]) -> list[Variant]:
     Example:
         >>> [v.changes for v in parse_variants("erm,open:delta=0.5")]
         [(), ('delta=0.5',)]
+        >>> [v.label for v in parse_variants("logit-adjustment:target=[1,2],erm")]
+        ['logit-adjustment:target=[1,2]', 'erm']
     """
-    items = text.split(",") if isinstance(text, str) else list(text)
+    items = _COMMA.split(text) if isinstance(text, str) else list(text)
     variants = [_variant(item.strip()) for item in items if item.strip()]
     if not variants:
         raise RecipeError(
