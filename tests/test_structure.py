@@ -16,7 +16,8 @@ FLOORS: dict[int, list[str]] = {
     0: ["errors"],
     1: [
         "noise", "syncnorm", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass",
-        "auxbn", "conversion", "inloop", "longtail", "samplers", "lossbase", "losses",
+        "auxbn", "conversion", "inloop", "longtail", "samplers", "deferred",
+        "lossbase", "losses",
         "mixedlabels", "mixing", "metrics", "schedules", "names", "lab.intervals", "posthoc.heads",
         "posthoc.fitting",
     ],
@@ -32,11 +33,13 @@ FLOORS: dict[int, list[str]] = {
         "speed", "step",
         "feed", "network", "prepare", "plan", "optimizer", "meter", "training", "evaluate",
         "probes", "checkpoint", "runlog", "predictions", "finishing", "experiment", "predict",
+        "estimatorfit",
         "lab", "lab.*",
         "posthoc", "posthoc.*",
     ],
     4: [
         "report", "report.*", "terminal", "terminal.*", "cli", "__main__", "inspection", "doctor",
+        "estimator",
         "ldamfiles", "ldamflags",
     ],
     5: [""],  # the package itself, which only names what it offers
