@@ -16,6 +16,7 @@ from benchmarks import (
     epoch,
     folder,
     memory_kept,
+    processes,
     report,
     result,
     step,
@@ -26,7 +27,17 @@ from purenoise.runtime import keep_freed_memory, resolve_device, resolve_threads
 
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
-NAMES = ("step", "memory", "switches", "epoch", "augmenting", "folder", "commands", "result")
+NAMES = (
+    "step",
+    "memory",
+    "switches",
+    "epoch",
+    "augmenting",
+    "folder",
+    "commands",
+    "processes",
+    "result",
+)
 Part = tuple[str, Callable[[], bool | None]]
 
 
@@ -51,6 +62,8 @@ def parts(names: list[str], rows: Rows, data: str, deadline: float) -> Iterator[
         yield "folder", partial(folder.measure, rows, WORK)
     if "commands" in names:
         yield "commands", partial(commands.measure, rows)
+    if "processes" in names:
+        yield "processes", partial(processes.measure, rows)
     if "result" in names:
         for run in result.RUNS[rows.size]:
             done = partial(result.measure, run, rows, data, WORK, deadline)
