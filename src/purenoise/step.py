@@ -53,9 +53,8 @@ class Step:
         self._arrange(switches)
 
     def renew(self) -> None:
-        """Take note that other parameters learn now."""
-        if not self.team.is_alone:
-            self._arrange(self.switches)
+        """Take note that other parameters learn now: a team averages the gradients of those."""
+        self._arrange(self.switches)
 
     def _arrange(self, switches: Switches) -> None:
         """Choose the forms of steps in phases with noise and without."""

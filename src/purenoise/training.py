@@ -137,7 +137,8 @@ class Fit:
         state = state or State()
         last = max(0, state.epoch if state.step else state.epoch - 1)  # that was trained in
         self.stages.enter(last, fresh=not state.model)
-        self.step.renew()
+        if not self.team.is_alone:
+            self.step.renew()
         if state.model:
             try:
                 self.model.load_state_dict(state.model)
@@ -184,7 +185,7 @@ class Fit:
         """Train one epoch from ``first_step`` on, evaluate if it is time to, and tell."""
         train = self.recipe.train
         phase = phase_at(self.phases, epoch)
-        if self.stages.enter(epoch):
+        if self.stages.enter(epoch) and not self.team.is_alone:
             self.step.renew()
         lr = self.stages.rate(epoch)
         for group in self.optimizer.param_groups:
