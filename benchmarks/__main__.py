@@ -13,6 +13,7 @@ import torch
 from benchmarks import (
     augmenting,
     commands,
+    comparing,
     epoch,
     folder,
     memory_kept,
@@ -62,6 +63,8 @@ def parts(names: list[str], rows: Rows, data: str, deadline: float) -> Iterator[
         yield "folder", partial(folder.measure, rows, WORK)
     if "commands" in names:
         yield "commands", partial(commands.measure, rows)
+    if "comparing" in names:
+        yield "comparing", partial(comparing.measure, rows)
     if "processes" in names:
         yield "processes", partial(processes.measure, rows)
     if "result" in names:

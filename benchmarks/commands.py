@@ -14,7 +14,7 @@ from benchmarks.rows import Rows
 ROUNDS = {"toy": 1, "small": 7, "full": 7}
 
 
-def _run(*words: str, module: str = "purenoise") -> tuple[float, str]:
+def run_command(*words: str, module: str = "purenoise") -> tuple[float, str]:
     """Run a command in a new process; return its seconds and what it printed."""
     start = time.perf_counter()
     command = [sys.executable, *(["-m", module] if module else []), *words]
@@ -26,17 +26,21 @@ def measure(rows: Rows) -> None:
     """Measure the command line; rows say where the time of a training run on digits goes."""
     rounds = ROUNDS[rows.size]
     rows.add(
-        "commands", "purenoise --help", "wall time", "s", [_run("--help")[0] for _ in range(rounds)]
+        "commands",
+        "purenoise --help",
+        "wall time",
+        "s",
+        [run_command("--help")[0] for _ in range(rounds)],
     )
-    nothing = [_run("-c", "pass", module="")[0] for _ in range(rounds)]
+    nothing = [run_command("-c", "pass", module="")[0] for _ in range(rounds)]
     rows.add("commands", "python -c pass", "wall time", "s", nothing)
-    loaded = [_run("-c", "import torch, torchvision", module="")[0] for _ in range(rounds)]
+    loaded = [run_command("-c", "import torch, torchvision", module="")[0] for _ in range(rounds)]
     rows.add("commands", "import torch, torchvision", "wall time", "s", loaded)
     walls, trained, inside = [], [], []
     changes = ["epochs=2"] if rows.size == "toy" else []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as out:
-            walls.append(_run("train", f"out={out}", *changes)[0])
+            walls.append(run_command("train", f"out={out}", *changes)[0])
             (path,) = Path(out).glob("**/summary.json")
             summary = json.loads(path.read_text(encoding="utf-8"))
             trained.append(summary["train_seconds"])
