@@ -28,6 +28,7 @@ FLOORS: dict[int, list[str]] = {
         "yamlfile", "faults", "overrides", "headspec", "methodfile", "methodoptions", "datasection",
         "noisesection",
         "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "speed", "step",
+        "finetune", "modelinput",
         "feed", "network", "prepare", "plan", "optimizer", "meter", "training", "evaluate",
         "probes", "checkpoint", "runlog", "predictions", "finishing", "experiment", "predict",
         "lab", "lab.*",

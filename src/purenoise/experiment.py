@@ -19,7 +19,8 @@ from purenoise.data.types import MemoryImages
 from purenoise.errors import PureNoiseError, RunError, TrainingError
 from purenoise.finishing import finish
 from purenoise.fitting import make_plain, make_ready, phases_of
-from purenoise.network import lay_out, network
+from purenoise.models.weightsfile import weights_sha256
+from purenoise.network import lay_out, noted_network
 from purenoise.noisesource import noise_fingerprint
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import (
@@ -168,6 +169,7 @@ def run_identity(
         "fingerprint": data.dataset.fingerprint,
         "subset_sha256": data.dataset.subset_sha256,
         **({"noise_images": outside} if outside else {}),
+        **({"weights": weights_sha256(weights)} if (weights := recipe.model.weights) else {}),
     }
 
 
@@ -200,10 +202,11 @@ class _Experiment:
     def run(self) -> Run:
         recipe, data = self.recipe, self.data
         phases = phases_of(recipe, data)
-        model = network(recipe, data).to(self.device)
+        model, notes = noted_network(recipe, data)
+        model.to(self.device)
         if self.switches.channels_last:
             lay_out(model)
-        notes = [*data.dataset.notes, *make_ready(model, recipe, phases, data)]
+        notes = [*data.dataset.notes, *notes, *make_ready(model, recipe, phases, data)]
         flip = recipe.augment.flip
         flip = data.dataset.mirror_safe if flip is None else flip
         augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=flip)

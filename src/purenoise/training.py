@@ -23,6 +23,7 @@ from purenoise.auxbn import begin_auxiliary
 from purenoise.errors import RunError, TrainingError
 from purenoise.evaluate import predict_logits
 from purenoise.feed import Feed
+from purenoise.finetune import freeze
 from purenoise.headstage import HeadStages, stages_of
 from purenoise.losses import ClassificationLoss
 from purenoise.meter import Meter, Meters
@@ -114,6 +115,7 @@ class Fit:
         self.stages = HeadStages(
             model, stages_of(spans), recipe.train, build_optimizer, data.dataset.image_shape,
             stream_seed(recipe.seed, HEAD, 0), switches.compile,
+            freeze(model, recipe.model.train).modules,
         )  # fmt: skip
         self.history: list[dict[str, Any]] = []
         self._noise_from = min((p.first for p in phases if p.has_noise), default=None)
