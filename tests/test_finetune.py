@@ -118,7 +118,10 @@ def test_numbers_of_parameters_are_said() -> None:
     assert not full.modules
     text = freeze(net, "head").sentence("head")
     assert text.startswith(f"650 of {n:,} parameters learn (the head); the rest is frozen")
+    assert text.endswith("is frozen, with the running statistics of its batch norms.")
     assert freeze(net, "head").n_learning == 650
+    text = freeze(build_model("timm:test_vit", 10), "head").sentence("head")
+    assert text.endswith("parameters learn (the head); the rest is frozen.")
 
 
 def test_a_network_without_a_head_is_refused() -> None:

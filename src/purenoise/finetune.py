@@ -42,9 +42,11 @@ class Frozen:
         if learns == "full":
             return f"All {self.n_all:,} parameters of the model learn."
         part = {"head": "the head", "last-block": "the last block and the head"}[learns]
+        keeps = any("running_mean" in module._buffers for module in self.modules)
+        kept = ", with the running statistics of its batch norms" if keeps else ""
         return (
-            f"{self.n_learning:,} of {self.n_all:,} parameters learn ({part}); the rest is frozen, "
-            "with the running statistics of its batch norms."
+            f"{self.n_learning:,} of {self.n_all:,} parameters learn ({part}); the rest is "
+            f"frozen{kept}."
         )
 
 

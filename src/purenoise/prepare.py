@@ -181,7 +181,7 @@ def placed(recipe: Recipe) -> Recipe:
         noise = noise.model_copy(update={"source": os.path.realpath(path)})
     model = recipe.model
     if model.weights is not None:
-        path = os.path.realpath(os.path.expanduser(model.weights))
+        path = os.path.abspath(os.path.expanduser(model.weights))
         model = model.model_copy(update={"weights": path})
     update = {"data": absolute_root(recipe.data), "noise": noise, "model": model}
     return fit_recipe(recipe.model_copy(update=update))

@@ -92,7 +92,7 @@ def test_a_failed_build_puts_the_generator_back() -> None:
         (
             "torchvision:resnet18",
             {"in_channels": 1},
-            "Set data.channels=3, or choose timm:resnet18",
+            "Set data.channels=3, or choose a model of timm",
         ),
         ("torchvision:resnet18", {"dropout": 0.3}, "torchvision:resnet18 has no dropout"),
         ("torchvision:squeezenet1_1", {"cosine": True}, "does not end in one linear layer"),

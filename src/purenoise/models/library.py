@@ -56,7 +56,7 @@ def from_torchvision(name: str, wanted: Wanted) -> nn.Module:
     if wanted.in_channels != 3:
         raise ModelError(
             f"{full} takes images of 3 channels, but these have {wanted.in_channels}.",
-            f"Set data.channels=3, or choose timm:{name} or one of our own models, which take any "
+            "Set data.channels=3, or choose a model of timm or one of our own, which take any "
             "number of channels.",
         )
     options: dict[str, Any] = {"dropout": wanted.dropout} if wanted.dropout else {}

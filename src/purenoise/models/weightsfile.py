@@ -138,10 +138,11 @@ def _another_network(
     said += [f"{k} is {tuple(tensors[k].shape)} and not {tuple(own[k].shape)}" for k in shapes]
     firsts = [part[0] for part in (said[: len(missing)], said[len(missing) :]) if part]
     firsts += [text for text in said if text not in firsts][: SHOWN - len(firsts)]
+    more = f"; and {len(said) - len(firsts)} more" if len(said) > len(firsts) else ""
     return ModelError(
         f"{path} holds the weights of another network: of the model's {n} keys {len(missing)} are "
         f"missing and {len(shapes)} have another shape, and {len(unexpected)} keys are "
-        f"unexpected: {'; '.join(firsts)}{'; ...' if len(said) > len(firsts) else ''}.",
+        f"unexpected: {'; '.join(firsts)}{more}.",
         "Choose model.name (and the images' channels) as they were when the weights were saved.",
     )
 
