@@ -104,11 +104,15 @@ def variant(recipe: Recipe) -> str:
     """Return a method's name and what of it is not as its recipe has it, as ``open:delta=0.5``."""
     base = load_recipe(recipe.name) if recipe.name in recipe_names() else Recipe()
     mine, usual = recipe.content(), base.content()
-    changed = [
-        f"{key}={_short(value)}"
-        for key in METHOD_KEYS
-        if key not in ("method", "seed") and (value := mine.get(key)) != usual.get(key)
-    ]
+    changed = []
+    for key in METHOD_KEYS:
+        value, before = mine.get(key), usual.get(key)
+        if key in ("method", "seed") or value == before:
+            continue
+        if isinstance(value, dict):  # a section: its keys are found by their short names
+            changed += [f"{k}={_short(v)}" for k, v in value.items() if v != (before or {}).get(k)]
+        else:
+            changed.append(f"{key}={_short(value)}")
     return ":".join([recipe.method_name(), *changed])
 
 

@@ -327,12 +327,13 @@ def test_synchronised_layer_works_in_one_process():
         assert torch.equal(one(noise), two(noise))
 
 
-def test_synchronised_layer_refuses_several_processes(monkeypatch):
-    """With two processes the noise pass of a synchronised layer is refused."""
+def test_masked_steps_refuse_several_processes(monkeypatch):
+    """With two processes the masked form of a synchronised layer is refused."""
     layer = DARSyncBatchNorm(3)
+    layer.row_kinds = torch.tensor([True, True])
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    with pytest.raises(ModelError, match="not noise rows"), noise_pass(layer):
+    with pytest.raises(ModelError, match="cannot be synchronised"):
         layer(torch.randn(2, 3, 4, 4))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from purenoise.conversion import convert
 from purenoise.errors import DataError, ModelError, RecipeError
 from purenoise.inloop import NoiseAugment, PureNoise
+from purenoise.noise import pixel_statistics
 from purenoise.twopass import TwoPass
 
 COUNTS = [10, 100, 1]  # the largest class is not the first
@@ -222,3 +224,65 @@ def test_state_continues_the_random_numbers():
     second.load_state_dict(first.state_dict())
     for a, b in zip(first.split(images, labels), second.split(images, labels), strict=True):
         assert torch.equal(a, b)
+
+
+def test_inactive_is_the_plain_step():
+    """While it is not active, a step is model(images): no noise, no random number drawn."""
+    images, labels = batch(32)
+    model, noise = net(), PureNoise(COUNTS, *STATS)
+    model[1].momentum = 0.0
+    before = noise.state_dict()
+    noise.active = False
+    rows, new = noise(model, images, labels)
+    assert torch.equal(rows, model(images))
+    assert torch.equal(new, labels)
+    assert noise.made == 0
+    assert torch.equal(noise.state_dict()["choice"], before["choice"])
+
+
+def test_noise_rows_are_counted():
+    """The count of noise rows is that of the rows that were put in place of images, over calls."""
+    images, labels = batch(60)
+    noise = PureNoise(COUNTS, *STATS, delta=1.0)
+    seen = 0
+    for _ in range(3):
+        natural, rows, _ = noise.split(images, labels)
+        assert len(natural) + len(rows) == 60
+        seen += len(rows)
+        assert noise.made == seen
+    assert seen > 0
+
+
+def test_statistics_of_numpy_do():
+    """What pixel_statistics returns goes in as it is."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
+    mean, std = pixel_statistics([pixels])
+    noise = PureNoise(COUNTS, mean, std, normalize=(mean, std))
+    assert np.allclose(noise.mean, mean)
+    assert np.allclose(noise.std, std)
+
+
+def test_order_carries_what_else_belongs_to_an_image():
+    """A weight per image follows its row by the order, also to the noise that stands in for it."""
+    images, labels = batch(300)
+    images = images - 10  # the mean of image i is i
+    weights = 100.0 * labels
+    noise = PureNoise(COUNTS, *STATS, delta=1.0)
+    rows, new = noise(Identity(), images, labels)
+    assert torch.equal(noise.order.sort().values, torch.arange(300))
+    assert torch.equal(weights[noise.order], 100.0 * new)
+    natural = 300 - noise.n_noise
+    assert 0 < natural < 300
+    assert torch.equal(noise.order[:natural], rows[:natural, 0].round().long())
+    noise(Identity().eval(), images[:7], labels[:7])
+    assert torch.equal(noise.order, torch.arange(7))
+    assert noise.n_noise == 0
+
+
+def test_added_noise_is_last():
+    """The balanced-data variant keeps the images' order and counts the rows that it adds."""
+    images, labels = batch(40)
+    noise = NoiseAugment(3, *STATS)
+    rows, _ = noise(Identity(), images, labels)
+    assert torch.equal(noise.order, torch.arange(40))
+    assert noise.n_noise == len(rows) - 40 == 10

@@ -16,6 +16,7 @@ from scipy.stats import binom
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Subset, TensorDataset
 from torchvision.datasets import DatasetFolder, ImageFolder
 
+from purenoise.deferred import DeferredSampler
 from purenoise.errors import DataError, RecipeError
 from purenoise.samplers import (
     SAMPLERS,
@@ -375,3 +376,34 @@ def test_resumed_iteration_goes_on_with_the_next_epoch():
     sampler.load_state_dict({"epoch": 3, "done": 10})
     assert list(sampler) == sampler.order(3)[10:].tolist()
     assert list(sampler) == sampler.order(4).tolist()
+
+
+def test_deferred_is_plain_then_balanced():
+    """Before its start a deferred sampler is the plain one, afterwards the class-balanced one."""
+    labels = np.repeat([0, 1, 2], [50, 9, 3])
+    deferred = DeferredSampler(labels, start=2, seed=7)
+    plain, balanced = (kind(labels, seed=7) for kind in (InstanceSampler, ClassBalancedSampler))
+    for epoch in range(4):
+        same = plain if epoch < 2 else balanced
+        assert list(deferred) == same.order(epoch).tolist()
+        assert np.array_equal(deferred.class_shares(epoch), same.class_shares(epoch))
+
+
+def test_deferred_is_shared_and_resumed_like_the_others():
+    """Processes split both stretches exactly, and a sampler resumes across the start."""
+    labels = np.repeat([0, 1], [9, 4])
+    whole = DeferredSampler(labels, start=1)
+    ranks = [DeferredSampler(labels, start=1, num_replicas=2, rank=r) for r in range(2)]
+    for epoch in range(2):
+        parts = [list(rank) for rank in ranks]
+        assert parts == [whole.order(epoch)[r::2].tolist() for r in range(2)]
+    resumed = DeferredSampler(labels, start=1)
+    resumed.load_state_dict({"epoch": 1, "done": 5})
+    assert list(resumed) == whole.order(1)[5:].tolist()
+
+
+@pytest.mark.parametrize("start", [-1, 2.0, True, "2"])
+def test_deferred_start_is_an_epoch(start):
+    """The start is a whole number from 0 on, and the error says which is usual."""
+    with pytest.raises(RecipeError, match=r"whole number of epochs from 0 on.*\nGive the epoch"):
+        DeferredSampler([0, 1], start=start)

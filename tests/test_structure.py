@@ -15,9 +15,10 @@ PACKAGE = Path(__file__).parent.parent / "src" / "purenoise"
 FLOORS: dict[int, list[str]] = {
     0: ["errors"],
     1: [
-        "noise", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass", "auxbn",
-        "conversion", "inloop", "longtail", "samplers", "lossbase", "losses", "mixedlabels",
-        "mixing", "metrics", "schedules", "names", "lab.intervals", "posthoc.heads",
+        "noise", "syncnorm", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass",
+        "auxbn", "conversion", "inloop", "longtail", "samplers", "deferred",
+        "lossbase", "losses",
+        "mixedlabels", "mixing", "metrics", "schedules", "names", "lab.intervals", "posthoc.heads",
         "posthoc.fitting",
     ],
     2: [
@@ -27,15 +28,19 @@ FLOORS: dict[int, list[str]] = {
     3: [
         "yamlfile", "faults", "overrides", "headspec", "methodfile", "methodoptions", "datasection",
         "noisesection",
-        "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "speed", "step",
+        "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "team", "resuming",
+        "runidentity",
+        "speed", "step",
         "finetune", "modelinput",
         "feed", "network", "prepare", "plan", "optimizer", "meter", "training", "evaluate",
         "probes", "checkpoint", "runlog", "predictions", "finishing", "experiment", "predict",
+        "estimatorfit",
         "lab", "lab.*",
         "posthoc", "posthoc.*",
     ],
     4: [
         "report", "report.*", "terminal", "terminal.*", "cli", "__main__", "inspection", "doctor",
+        "estimator",
         "ldamfiles", "ldamflags",
     ],
     5: [""],  # the package itself, which only names what it offers

@@ -101,7 +101,8 @@ def open_step(tried: Tried) -> str:
     n_norms = sum(isinstance(m, _BatchNorm) for m in model.modules())
     assert dar_layers(model) == n_norms
     step = Step(model.train(), 6, Switches(), noisy=True)
-    optimizer = build_optimizer(model, Train(lr=0.01))
+    # Gentle: deep nets without good first weights explode at usual rates.
+    optimizer = build_optimizer(model, Train(lr=1e-4))
     draws = torch.Generator().manual_seed(0)
     natural = torch.cat([tried.images, tried.images.flip(-1)])  # (4, C, H, W)
     noise = torch.rand(tried.images.shape, generator=draws)

@@ -30,6 +30,7 @@ _HOME = {
     "SquareRootSampler": "samplers",
     "EffectiveNumberSampler": "samplers",
     "ProgressiveSampler": "samplers",
+    "DeferredSampler": "deferred",
     "CrossEntropyLoss": "losses",
     "FocalLoss": "losses",
     "LDAMLoss": "losses",
@@ -42,6 +43,7 @@ _HOME = {
     "train": "experiment",
     "compare": "lab.running",
     "adjust_run": "posthoc.running",
+    "OPeNClassifier": "estimator",
     "PureNoiseError": "errors",
 }
 
@@ -64,6 +66,7 @@ __all__ = [  # noqa: RUF022 - in the order of first use
     "SquareRootSampler",
     "EffectiveNumberSampler",
     "ProgressiveSampler",
+    "DeferredSampler",
     "CrossEntropyLoss",
     "FocalLoss",
     "LDAMLoss",
@@ -76,6 +79,7 @@ __all__ = [  # noqa: RUF022 - in the order of first use
     "train",
     "compare",
     "adjust_run",
+    "OPeNClassifier",
     "PureNoiseError",
     "__version__",
 ]
@@ -90,7 +94,9 @@ if TYPE_CHECKING:
         dar_batch_norm,
     )
     from purenoise.data.imbalanced_cifar import ImbalancedCIFAR10, ImbalancedCIFAR100
+    from purenoise.deferred import DeferredSampler
     from purenoise.errors import PureNoiseError
+    from purenoise.estimator import OPeNClassifier
     from purenoise.experiment import train
     from purenoise.inloop import NoiseAugment, PureNoise
     from purenoise.lab.running import compare

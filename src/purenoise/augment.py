@@ -24,7 +24,7 @@ from torch import Tensor
 
 from purenoise import image_ops
 from purenoise.auto_policies import AutoAugment, RandAugment, TrivialAugmentWide
-from purenoise.draws import chance, integers, move, places
+from purenoise.draws import Draws, chance, integers, move, places, uniform
 from purenoise.errors import DataError, RecipeError
 from purenoise.image_ops import normalize
 from purenoise.names import POLICIES, check_policy
@@ -38,7 +38,7 @@ _COLOUR = {"jitter", "grey", "blur"}
 class Step(Protocol):
     """One step of a policy; ``str(step)`` says what it does."""
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Draws) -> Tensor:
         """Return changed images of the same shape and dtype, (B, C, H, W), B at least 1."""
 
 
@@ -48,7 +48,7 @@ class Flip:
 
     p: float = 0.5
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Draws) -> Tensor:
         """Mirror some images."""
         return image_ops.hflip(images, places(chance(images, self.p, generator), images))
 
@@ -62,7 +62,7 @@ class Crop:
 
     pad: tuple[int, int]
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Draws) -> Tensor:
         """Move all images."""
         top, left = (integers(images, 2 * pad + 1, generator) for pad in self.pad)
         return image_ops.crop(images, self.pad, top, left)
@@ -78,7 +78,7 @@ class Cutout:
 
     side: int
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Draws) -> Tensor:
         """Blacken a part of all images."""
         centre_y, centre_x = (integers(images, n, generator) for n in images.shape[2:])
         return image_ops.cutout(images, self.side, centre_y, centre_x)
@@ -97,13 +97,13 @@ class Jitter:
     hue: float = 0.1
     p: float = 0.8
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Draws) -> Tensor:
         """Change the colours of some images."""
         touched = chance(images, self.p, generator)
         spread = torch.tensor([[self.brightness], [self.contrast], [self.saturation], [self.hue]])
         middle = torch.tensor([[1.0], [1.0], [1.0], [0.0]])
-        amount = middle + spread * (2 * torch.rand(4, len(images), generator=generator) - 1)
-        order = torch.rand(4, len(images), generator=generator).argsort(0)  # operation at each turn
+        amount = middle + spread * (2 * uniform(images, generator, 4) - 1)
+        order = uniform(images, generator, 4).argsort(0)  # operation at each turn
         return self._apply(images, touched, amount, order)
 
     def _apply(self, images: Tensor, touched: Tensor, amount: Tensor, order: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class Grey:
 
     p: float = 0.2
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Draws) -> Tensor:
         """Make some images grey."""
         rows = places(chance(images, self.p, generator), images)
         if images.shape[1] == 1:
@@ -155,11 +155,11 @@ class Blur:
     sigma: tuple[float, float] = (0.1, 2.0)
     p: float = 0.5
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Draws) -> Tensor:
         """Blur some images."""
         chosen = chance(images, self.p, generator).nonzero().squeeze(1)
         low, high = self.sigma
-        sigma = low + (high - low) * torch.rand(len(images), generator=generator)
+        sigma = low + (high - low) * uniform(images, generator)
         rows = move(chosen, images)
         part = images.index_select(0, rows)
         blurred = image_ops.gaussian_blur3(part, move(sigma[chosen], images))
@@ -185,7 +185,7 @@ class Augment:
     pixel_steps: tuple[Step, ...] = field(default=())
     colour_steps: tuple[Step, ...] = field(default=())
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Draws) -> Tensor:
         """Augment a batch, each image with its own random numbers.
 
         Args:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from purenoise import auto_ops
-from purenoise.draws import chance, move
+from purenoise.draws import Draws, chance, move, whole_numbers
 
 __all__ = ["OPERATIONS", "AutoAugment", "RandAugment", "Round", "TrivialAugmentWide", "run_round"]
 
@@ -135,7 +135,7 @@ def _parameters(reach: _Reach, height: int, width: int) -> Tensor:
 
 
 def _round(
-    images: Tensor, reach: _Reach, operation: Tensor, magnitude: Tensor, generator: torch.Generator
+    images: Tensor, reach: _Reach, operation: Tensor, magnitude: Tensor, generator: Draws
 ) -> Round:
     """Look up parameters, and turn each signed one around with probability a half."""
     value = _parameters(reach, *images.shape[2:])[operation, magnitude]
@@ -179,11 +179,11 @@ def run_round(images: Tensor, operation: Tensor, parameter: Tensor) -> Tensor:
 class _Policy:
     """What the policies share: draw all rounds, then run them."""
 
-    def draw(self, images: Tensor, generator: torch.Generator) -> list[Round]:
+    def draw(self, images: Tensor, generator: Draws) -> list[Round]:
         """Draw the rounds of a batch, of which only number and size count."""
         raise NotImplementedError
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Draws) -> Tensor:
         """Change all images, uint8."""
         for operation, parameter in self.draw(images, generator):
             images = run_round(images, operation, parameter)
@@ -194,9 +194,9 @@ class _Policy:
 class AutoAugment(_Policy):
     """Run one of the 25 pairs found for CIFAR-10, each half with its probability (Cubuk 2019)."""
 
-    def draw(self, images: Tensor, generator: torch.Generator) -> list[Round]:
+    def draw(self, images: Tensor, generator: Draws) -> list[Round]:
         """Draw a pair for each image, then which halves of it run and their signs."""
-        pair = torch.randint(len(_CIFAR10), (len(images),), generator=generator)
+        pair = whole_numbers(images, len(_CIFAR10), generator)
         rounds = []
         for turn in range(2):
             names, shares, bins = zip(*(sub[turn] for sub in _CIFAR10), strict=True)
@@ -225,12 +225,12 @@ class RandAugment(_Policy):
     magnitude: int = 9
     bins: int = 31
 
-    def draw(self, images: Tensor, generator: torch.Generator) -> list[Round]:
+    def draw(self, images: Tensor, generator: Draws) -> list[Round]:
         """Draw operations and signs for each image."""
         magnitude = torch.full((len(images),), self.magnitude)
         rounds = []
         for _ in range(self.n_operations):
-            operation = torch.randint(_N_RANDOM, (len(images),), generator=generator)
+            operation = whole_numbers(images, _N_RANDOM, generator)
             rounds.append(_round(images, _Reach(self.bins), operation, magnitude, generator))
         return rounds
 
@@ -248,11 +248,11 @@ class TrivialAugmentWide(_Policy):
 
     bins: int = 31
 
-    def draw(self, images: Tensor, generator: torch.Generator) -> list[Round]:
+    def draw(self, images: Tensor, generator: Draws) -> list[Round]:
         """Draw an operation, a magnitude and a sign for each image."""
         reach = _Reach(self.bins, shear=0.99, pixels=32, degrees=135, change=0.99, cleared=6)
-        operation = torch.randint(_N_RANDOM, (len(images),), generator=generator)
-        magnitude = torch.randint(self.bins, (len(images),), generator=generator)
+        operation = whole_numbers(images, _N_RANDOM, generator)
+        magnitude = whole_numbers(images, self.bins, generator)
         return [_round(images, reach, operation, magnitude, generator)]
 
     def __str__(self) -> str:

@@ -151,8 +151,7 @@ def auxiliary_pass(model: nn.Module) -> Iterator[None]:
             f"{missing} batch norms have no second set for noise.",
             "Call purenoise.auxbn.add_auxiliary(model) first.",
         )
-    if any(isinstance(layer, nn.SyncBatchNorm) for layer in layers):
-        refuse_many_processes()
+    refuse_many_processes()
     recording = torch.is_grad_enabled()
     hooks = [
         layer.register_forward_pre_hook(lambda *_: refuse_checkpointing(recording))

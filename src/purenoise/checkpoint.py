@@ -55,6 +55,9 @@ def write_whole(path: Path, content: bytes | str, previous: Path | None = None) 
             beside.unlink(missing_ok=True)
 
 
+_ABOUT = ("version", "identity")  # of a state
+
+
 def save_state(folder: Path, state: State, identity: Mapping[str, Any]) -> None:
     """Write ``state.pt`` into ``folder``, keeping the one before as ``previous.pt``.
 
@@ -66,9 +69,21 @@ def save_state(folder: Path, state: State, identity: Mapping[str, Any]) -> None:
     Raises:
         RunError: If it cannot be written; the states before are still there.
     """
+    content = state_bytes(state, identity)
+    write_whole(folder / "state.pt", content, previous=folder / "previous.pt")
+
+
+def state_bytes(state: State, identity: Mapping[str, Any]) -> bytes:
+    """Return a state as a file holds it."""
     buffer = io.BytesIO()
     torch.save({"version": VERSION, "identity": dict(identity), **asdict(state)}, buffer)
-    write_whole(folder / "state.pt", buffer.getvalue(), previous=folder / "previous.pt")
+    return buffer.getvalue()
+
+
+def state_of_bytes(content: bytes) -> State:
+    """Return the state in what :func:`state_bytes` made."""
+    found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return State(**{key: value for key, value in found.items() if key not in _ABOUT})
 
 
 def load_state(folder: Path) -> tuple[State, dict[str, Any], list[str]] | None:

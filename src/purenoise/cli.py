@@ -6,6 +6,8 @@ import io
 import os
 import shlex
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,9 @@ from rich.table import Table
 
 from purenoise.errors import PureNoiseError, RunError, did_you_mean
 from purenoise.terminal.adjusting import adjust
+from purenoise.terminal.arguments import Arguments, split_words
+from purenoise.terminal.following import FOLLOWERS_WAIT, follows, refuse_several, team_of_commands
+from purenoise.terminal.recipes import recipes_app
 
 app = typer.Typer(
     name="purenoise",
@@ -25,18 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-recipes_app = typer.Typer(help="Recipes: list, show, copy, check.", no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes")
 app.command()(adjust)
 
-Arguments = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[RECIPE] [KEY=VALUE]...",
-        help="A recipe's name or file (default: digits), then changes such as method=drs seed=1.",
-        show_default=False,
-    ),
-]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 
 
@@ -48,7 +44,10 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except PureNoiseError as error:
-        _say_error(error)
+        if follows():
+            time.sleep(FOLLOWERS_WAIT)
+        else:
+            _say_error(error)
         sys.exit(130 if error.message.startswith("Stopped;") else 2)
     except KeyboardInterrupt:
         _errors().print("Stopped.")
@@ -65,17 +64,23 @@ def train(arguments: Arguments = None) -> None:
     Examples: purenoise train | purenoise train method=drs seed=1 |
     purenoise train data=photos/ epochs=50 | purenoise train RUN (goes on with a run)
     """
+    with team_of_commands() as together:
+        _train_words(arguments or [], together)
+
+
+def _train_words(arguments: list[str], together: Callable[[Callable[[], Any]], Any]) -> None:
+    """Read the words and train."""
     from purenoise.recipe import load_recipe
 
-    name, overrides = _split(arguments)
-    recipe = load_recipe(name, overrides)
+    name, overrides = together(lambda: split_words(arguments))
+    recipe = together(lambda: load_recipe(name, overrides))
     folder = Path(name) if name and (Path(name) / "recipe.yaml").is_file() else None
     if folder is not None and overrides:
         raise RunError(
             f"{folder} is a run; it goes on with the recipe it was begun with.",
             "Leave the changes out, or begin another run from a recipe.",
         )
-    command = " ".join(["purenoise train", *map(shlex.quote, arguments or [])])
+    command = " ".join(["purenoise train", *map(shlex.quote, arguments)])
     with _console().status("loading", spinner="line"):
         from purenoise.experiment import plain_recipe
     _train(recipe, plain_recipe(name, overrides), folder, command)
@@ -99,7 +104,8 @@ def _train(recipe: Any, base: Any, folder: Path | None, command: str) -> None:
     print_run(_console(), run.summary, str(run.folder))
     from purenoise.report.write import write_run_report  # draws: the table need not wait for that
 
-    write_run_report(run)
+    if not follows():
+        write_run_report(run)
 
 
 @app.command()
@@ -120,10 +126,11 @@ def compare(
     Examples: purenoise compare | purenoise compare digits methods=erm,drs,open seeds=10 |
     purenoise compare data=photos/ methods=erm,open,open+balanced-softmax
     """
-    name, given = _split(arguments, "compare")
+    name, given = split_words(arguments, "compare")
     command = " ".join(["purenoise compare", *map(shlex.quote, arguments or [])])
     with _console().status("loading", spinner="line"):
         from purenoise.terminal.comparing import run_comparison
+    refuse_several("compare")
     if run_comparison(_console(), name, given, command):
         raise typer.Exit(2)
 
@@ -244,91 +251,8 @@ def doctor(
         raise typer.Exit(2)
 
 
-@recipes_app.command("list")
-def recipes_list() -> None:
-    """List recipes and methods with the first sentence of their heads."""
-    from purenoise.methodfile import METHODS, known_methods
-    from purenoise.recipe import RECIPES, recipe_names
-
-    for title, folder, names in (
-        ("recipes", RECIPES, recipe_names()),
-        ("methods", METHODS, known_methods()),
-    ):
-        table = Table(title, "", box=None, header_style="bold")
-        for name in names:
-            table.add_row(name, escape(_head(folder / f"{name}.yaml")))
-        _console().print(table)
-        _console().print()
-
-
-@recipes_app.command("show")
-def recipes_show(arguments: Arguments = None) -> None:
-    """Print a whole recipe, with its head, defaults and changes; or a method's file."""
-    from purenoise.methodfile import METHODS, known_methods
-    from purenoise.recipe import load_recipe, recipe_path
-
-    name, overrides = _split(arguments)
-    if name in known_methods() and not overrides and not Path(name).exists():
-        typer.echo((METHODS / f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
-        return
-    recipe = load_recipe(name, overrides)
-    path = recipe_path(name or recipe.name)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    head = [line for line in lines if line.startswith("#")]
-    typer.echo("\n".join(head) + "\n" + recipe.to_yaml(), nl=False)
-
-
-@recipes_app.command("copy")
-def recipes_copy(
-    name: Annotated[str, typer.Argument(help="Recipe to copy.")],
-    target: Annotated[Path | None, typer.Argument(help="New file (default: NAME.yaml).")] = None,
-) -> None:
-    """Copy a recipe to a file of one's own."""
-    from purenoise.recipe import recipe_path
-
-    source, place = recipe_path(name), target or Path(f"{name}.yaml")
-    if place.is_dir():
-        place = place / f"{name}.yaml"
-    try:
-        with place.open("x", encoding="utf-8") as file:
-            file.write(source.read_text(encoding="utf-8"))
-    except FileExistsError as error:
-        raise RunError(f"{place} exists; it was left as it is.", "Name another file.") from error
-    except OSError as error:
-        raise RunError(f"{place} cannot be written: {error.strerror}.") from error
-    typer.echo(f"{place}: change it, then run: purenoise train {shlex.quote(str(place))}")
-
-
-@recipes_app.command("check")
-def recipes_check(arguments: Arguments = None) -> None:
-    """Check a recipe; every fault is named."""
-    from purenoise.recipe import load_recipe
-
-    name, overrides = _split(arguments)
-    recipe = load_recipe(name, overrides)
-    typer.echo(f"{recipe.name} is fine: method {recipe.method_name()}, hash {recipe.digest()[:8]}")
-
-
-def _split(arguments: list[str] | None, verb: str = "train") -> tuple[str | None, list[str]]:
-    """Split the recipe's name from the changes."""
-    words = list(arguments or [])
-    names = [w for w in words if "=" not in w]
-    if len(names) > 1 or (names and words[0] != names[0]):
-        raise RunError(
-            f"Cannot tell the recipe among {' '.join(map(repr, names))}.",
-            f"Write: purenoise {verb} [RECIPE] key=value key=value, without spaces around =.",
-        )
-    return (names[0] if names else None), [w for w in words if "=" in w]
-
-
-def _head(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    text = " ".join(line[1:].strip() for line in lines if line.startswith("#"))
-    return text.split(". ")[0].rstrip(".") + "."
-
-
 def _console() -> Console:
-    return Console(highlight=False)
+    return Console(highlight=False, quiet=follows())
 
 
 def _errors() -> Console:

@@ -43,7 +43,9 @@ _NORM_ACT = {
 _FROZEN = {"FrozenBatchNorm2d", "FrozenBatchNormAct2d"}
 
 
-def convert(model: nn.Module, stop_gradient: StopGradient = "branch") -> Any:
+def convert(
+    model: nn.Module, stop_gradient: StopGradient = "branch", *, synchronise: bool | None = None
+) -> Any:
     """Turn every batch norm in ``model`` into its DAR-BN form, in place.
 
     Until :func:`purenoise.noise_pass` is used the model computes bit for bit what it did before.
@@ -53,6 +55,8 @@ def convert(model: nn.Module, stop_gradient: StopGradient = "branch") -> Any:
         model: Any module. Known layers: ``BatchNorm1d/2d/3d``, ``SyncBatchNorm``, and timm's
             ``BatchNormAct2d`` and ``SyncBatchNormAct``.
         stop_gradient: ``branch``, ``affine`` or ``none``, see :mod:`purenoise.darbn`.
+        synchronise: Whether statistics are taken over the rows of all processes of
+            ``torch.distributed``, see :mod:`purenoise.syncnorm`; None: for ``SyncBatchNorm`` only.
 
     Returns:
         ``model`` itself.
@@ -70,7 +74,7 @@ def convert(model: nn.Module, stop_gradient: StopGradient = "branch") -> Any:
         >>> type(model[1]).__name__
         'DARBatchNorm2d'
     """
-    if not dar_layers(route(model, stop_gradient)):
+    if not dar_layers(route(model, stop_gradient, synchronise=synchronise)):
         warnings.warn(
             f"{type(model).__name__} has no batch norm, so there was nothing to convert: it learns "
             "from noise without DAR-BN, as from any image.",
@@ -79,7 +83,9 @@ def convert(model: nn.Module, stop_gradient: StopGradient = "branch") -> Any:
     return model
 
 
-def route(model: nn.Module, stop_gradient: StopGradient = "branch") -> Any:
+def route(
+    model: nn.Module, stop_gradient: StopGradient = "branch", *, synchronise: bool | None = None
+) -> Any:
     """Do what :func:`convert` does, without a word if there is nothing to convert."""
     check_stop_gradient(stop_gradient)
     refuse_unknown(model)
@@ -89,6 +95,8 @@ def route(model: nn.Module, stop_gradient: StopGradient = "branch") -> Any:
         if form is not None:
             layer.__class__ = form
             layer.stop_gradient = stop_gradient
+            if synchronise is not None:
+                layer.synchronised = synchronise
     return model
 
 

@@ -34,6 +34,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from purenoise.errors import ModelError, did_you_mean
 from purenoise.exactness import refuse_checkpointing, refuse_many_processes
 from purenoise.masked import masked_batch_norm
+from purenoise.syncnorm import process_count, synced_batch_norm, track
 
 StopGradient = Literal["branch", "affine", "none"]
 
@@ -149,7 +150,9 @@ def dar_batch_norm(
 
 
 # What a layer that was converted back must forget.
-ROUTING = ("stop_gradient", "in_noise_pass", "row_kinds", "_grad_at_entry", "_watched")
+ROUTING = (
+    "stop_gradient", "in_noise_pass", "row_kinds", "synchronised", "_grad_at_entry", "_watched"
+)  # fmt: skip
 
 
 class NoiseRouting(_BatchNorm):
@@ -161,6 +164,7 @@ class NoiseRouting(_BatchNorm):
 
     stop_gradient: StopGradient = "branch"
     in_noise_pass: bool = False
+    synchronised: bool = False  # over processes; see purenoise.syncnorm
     _grad_at_entry: bool = False
     _watched: bool = False
     row_kinds: Tensor | None = None  # of one mixed batch; see purenoise.passes.MaskedPass
@@ -169,22 +173,53 @@ class NoiseRouting(_BatchNorm):
         """Normalise natural rows, noise rows in a noise pass, or rows of given kinds."""
         if self.row_kinds is not None:
             return self._masked(x, self.row_kinds)
+        spans = self.spans_processes
         if not self.in_noise_pass:
-            return super().forward(x)
+            return self._synced_natural(x) if spans else super().forward(x)
         if not torch.compiler.is_compiling():
             refuse_checkpointing(self._grad_at_entry)
-        if isinstance(self, nn.SyncBatchNorm):
-            refuse_many_processes()
         self._check_input_dim(x)
+        if spans:
+            return self.after_norm(self._synced_noise(x))
         running = None
         if not self.training and self.running_mean is not None and self.running_var is not None:
             running = (self.running_mean, self.running_var)
         out = noise_batch_norm(x, self.weight, self.bias, self.eps, self.stop_gradient, running)
         return self.after_norm(out)
 
+    @property
+    def spans_processes(self) -> bool:
+        """Whether the statistics of a training pass are taken over several processes."""
+        return self.synchronised and self.training and process_count() > 1
+
+    def _synced_natural(self, x: Tensor) -> Tensor:
+        """Normalise natural rows with the statistics of all processes, and keep those."""
+        self._check_input_dim(x)
+        out, seen = synced_batch_norm(x, self.weight, self.bias, self.eps)
+        if seen.n.device.type == "cpu" and seen.n == 1:  # on a GPU, asking would wait for it
+            raise ValueError(f"Expected more than 1 value per channel when training, got {x.shape}")
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        if self.running_mean is not None and self.running_var is not None:
+            momentum: float | Tensor | None = self.momentum
+            if momentum is None:  # a cumulative average
+                assert self.num_batches_tracked is not None
+                momentum = 1.0 / self.num_batches_tracked.to(x.device, torch.float64)
+            track(seen, self.running_mean, self.running_var, momentum)
+        return self.after_norm(out)
+
+    def _synced_noise(self, x: Tensor) -> Tensor:
+        """Normalise noise rows with the statistics of all processes; touch no buffer."""
+        if self.stop_gradient == "branch":
+            x = x.detach()
+        pair = (self.weight, self.bias)
+        if self.stop_gradient != "none":
+            pair = tuple(None if p is None else p.detach() for p in pair)  # type: ignore[assignment]
+        return synced_batch_norm(x, *pair, self.eps)[0]
+
     def _masked(self, x: Tensor, kinds: Tensor) -> Tensor:
         """Normalise one mixed batch; counts batches and averages as the parent does."""
-        if isinstance(self, nn.SyncBatchNorm):
+        if self.synchronised:
             refuse_many_processes()
         self._check_input_dim(x)
         momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
@@ -238,8 +273,9 @@ class DARBatchNorm3d(_PlainInit, nn.BatchNorm3d):
 
 
 class DARSyncBatchNorm(_PlainInit, nn.SyncBatchNorm):
-    """DAR-BN with natural statistics synchronised over processes, as ``nn.SyncBatchNorm``.
+    """DAR-BN synchronised over processes, natural and noise rows apart, on CPUs too.
 
-    Raises:
-        ModelError: In a noise pass with several processes: noise statistics are not synchronised.
+    In one process it is ``nn.SyncBatchNorm``, whose arguments and state dict it has.
     """
+
+    synchronised = True

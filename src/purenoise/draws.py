@@ -2,43 +2,84 @@
 
 Drawn on the host, they are the same whatever the device of the images, and which images an
 operation touches is known before the device has done anything, so that nothing waits for it.
+
+Where several processes share a batch, each draws for the whole batch and keeps the parameters of
+its own rows (`PartOfBatch`), so that an image is augmented alike however many processes there are.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-__all__ = ["chance", "integers", "move", "places"]
+
+@dataclass(frozen=True)
+class PartOfBatch:
+    """A generator for some rows of a batch.
+
+    Args:
+        generator: A generator of the CPU, for the whole batch.
+        total: Rows of the batch.
+        rows: Those whose parameters are kept.
+    """
+
+    generator: torch.Generator
+    total: int
+    rows: slice
 
 
-def chance(images: Tensor, p: float | Tensor, generator: torch.Generator) -> Tensor:
+Draws = torch.Generator | PartOfBatch
+
+
+def uniform(images: Tensor, draws: Draws, *before: int) -> Tensor:
+    """Draw numbers in [0, 1), on the host, shape (*before, B).
+
+    Args:
+        images: Shape (B, ...), on any device; only their number counts.
+        draws: A generator of the CPU, or the part of a batch that the images are.
+        before: Leading dimensions.
+    """
+    if isinstance(draws, PartOfBatch):
+        return torch.rand(*before, draws.total, generator=draws.generator)[..., draws.rows]
+    return torch.rand(*before, len(images), generator=draws)
+
+
+def whole_numbers(images: Tensor, end: int, draws: Draws) -> Tensor:
+    """Draw an integer in [0, end) for each image, on the host, int64 of shape (B,)."""
+    if isinstance(draws, PartOfBatch):
+        return torch.randint(end, (draws.total,), generator=draws.generator)[draws.rows]
+    return torch.randint(end, (len(images),), generator=draws)
+
+
+def chance(images: Tensor, p: float | Tensor, draws: Draws) -> Tensor:
     """Draw True with a probability for each image.
 
     Args:
         images: Shape (B, ...), on any device; only their number counts.
         p: Probability in [0, 1]; one for all, or one per image on the host, shape (B,). What has
             probability 0 never happens, and what has probability 1 always does.
-        generator: A generator of the CPU.
+        draws: A generator of the CPU, or the part of a batch that the images are.
 
     Returns:
         bool, on the host, shape (B,).
     """
-    return torch.rand(len(images), generator=generator) < p
+    return uniform(images, draws) < p
 
 
-def integers(images: Tensor, end: int, generator: torch.Generator) -> Tensor:
+def integers(images: Tensor, end: int, draws: Draws) -> Tensor:
     """Draw an integer in [0, end) for each image.
 
     Args:
         images: Shape (B, ...), on any device; only their number and device count.
         end: First integer that is not drawn, at least 1.
-        generator: A generator of the CPU.
+        draws: A generator of the CPU, or the part of a batch that the images are.
 
     Returns:
         int64, on the device of the images, shape (B,).
     """
-    return move(torch.randint(end, (len(images),), generator=generator), images)
+    return move(whole_numbers(images, end, draws), images)
 
 
 def places(chosen: Tensor, images: Tensor) -> Tensor:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from purenoise.augment import normalize
-from purenoise.data.types import Images, Split
+from purenoise.data.types import Images, SelectedImages, Split
 from purenoise.errors import TrainingError
 from purenoise.metrics import evaluate_logits
 from purenoise.prepare import Prepared
 from purenoise.runtime import is_out_of_memory
+from purenoise.team import Team
 
 CPU_VALUES = 500 * 3 * 32 * 32  # in a batch
 GPU_VALUES = 4096 * 3 * 32 * 32  # likewise; a GPU idles on small ones
@@ -64,6 +65,20 @@ def predict_logits(
             start += len(rows)
     model.train(was_training)
     return torch.cat(parts).float().numpy()
+
+
+def predict_together(
+    model: nn.Module, split: Split, data: Prepared, team: Team
+) -> NDArray[np.float32]:
+    """Return the logits of all images of a split, (N, C), of which each process computes a part."""
+    if team.is_alone:
+        return predict_logits(model, split.images, data.mean, data.std)
+    rows = team.rows(len(split))
+    own = SelectedImages(split.images, np.arange(rows.start, rows.stop, dtype=np.int64))
+    logits = np.zeros((0, data.dataset.n_classes), np.float32)
+    if len(own):
+        logits = predict_logits(model, own, data.mean, data.std)
+    return team.joined_rows(logits, len(split))
 
 
 def evaluate_split(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from purenoise.errors import ModelError
+from purenoise.syncnorm import process_count
 
 
 def unconverted(model: nn.Module, routed: type[nn.Module]) -> list[tuple[str, nn.Module]]:
@@ -82,12 +83,15 @@ def refuse_checkpointing(grad_at_entry: bool) -> None:
 
 
 def refuse_many_processes() -> None:
-    """Refuse synchronised batch norm over several processes: only its natural rows would be."""
-    available = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if available and torch.distributed.get_world_size() > 1:
+    """Refuse a form of batch norm that knows the rows of its own process only.
+
+    Raises:
+        ModelError: If there are several processes.
+    """
+    if process_count() > 1:
         raise ModelError(
-            "SyncBatchNorm would synchronise natural rows over processes, but not noise rows.",
-            "Leave SyncBatchNorm out: each process then uses the statistics of its own rows.",
+            "Masked steps and auxiliary batch norms cannot be synchronised over processes.",
+            "Use two-pass steps and batch_norm=dar, or one process.",
         )
 
 

@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,22 @@ from typing import Any
 import torch
 
 from purenoise.augment import build_augment
-from purenoise.checkpoint import load_state, save_state, write_whole
+from purenoise.checkpoint import save_state, state_bytes, state_of_bytes, write_whole
 from purenoise.data.types import MemoryImages
 from purenoise.errors import PureNoiseError, RunError, TrainingError
 from purenoise.finishing import finish
-from purenoise.fitting import make_plain, make_ready, phases_of
-from purenoise.models.weightsfile import weights_sha256
+from purenoise.fitting import make_plain, make_ready, phases_of, refuse_alone_only
 from purenoise.network import lay_out, noted_network
-from purenoise.noisesource import noise_fingerprint
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import (
     Prepared,
     check_folder_unchanged,
-    check_unchanged,
     placed,
     prepare,
 )
-from purenoise.recipe import Recipe, folder_name, load_recipe
+from purenoise.recipe import Recipe, load_recipe
+from purenoise.resuming import state_to_go_on, too_little_memory
+from purenoise.runidentity import run_identity, run_path
 from purenoise.runlog import RunFolder, RunLog, read_events
 from purenoise.runtime import (
     environment,
@@ -40,7 +39,8 @@ from purenoise.runtime import (
     stop_on_signal,
     torch_settings,
 )
-from purenoise.speed import Switches, resolve_speed
+from purenoise.speed import resolve_speed
+from purenoise.team import Team, is_loss, joined, losses_told
 from purenoise.training import Fit, Interrupted, Listener, State
 
 EpochHook = Callable[[State, dict[str, Any]], None]
@@ -135,42 +135,33 @@ def run_recipe(
     """
     recipe, base = placed(recipe), placed(base)
     place = folder or run_path(recipe, base)
+    with joined() as team:
+        done = team.together(lambda: _finished(recipe, place) if team.leads else None)
+        found = team.sent(None if done is None else json.dumps(done).encode())
+        if found is not None:
+            return Run(place, json.loads(found), trained=False)
+
+        def begin() -> _Experiment:
+            device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
+            files = RunFolder(place)
+            if team.leads:
+                files.check_writable()
+            return _Experiment(recipe, files, device, threads, listeners, command, data, team)
+
+        experiment = team.together(begin)
+        experiment.on_epoch, experiment.resume, experiment.shared = on_epoch, resume, shared
+        with torch_settings(experiment.threads, experiment.device):
+            return experiment.run()
+
+
+def _finished(recipe: Recipe, place: Path) -> dict[str, Any] | None:
+    """Return the summary of a run that is finished; a folder of another recipe is refused."""
     files = RunFolder(place)
     files.check_recipe(recipe.digest())
     done = files.summary()
     if done is not None:
         check_folder_unchanged(done, recipe.data, place)
-        return Run(place, done, trained=False)
-    device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
-    files.check_writable()
-    with torch_settings(threads, device):
-        experiment = _Experiment(recipe, files, device, threads, listeners, command, data)
-        experiment.on_epoch, experiment.resume, experiment.shared = on_epoch, resume, shared
-        return experiment.run()
-
-
-def run_path(recipe: Recipe, base: Recipe) -> Path:
-    """Return the folder of a run: ``out/recipe/method/seed-n``."""
-    method = recipe.method_name()
-    return Path(recipe.out) / folder_name(recipe, base) / method / f"seed-{recipe.seed}"
-
-
-def run_identity(
-    recipe: Recipe, data: Prepared, device: torch.device, threads: int, switches: Switches
-) -> dict[str, Any]:
-    """Return all that the result of a run depends on, as plain values."""
-    outside = noise_fingerprint(recipe.noise)
-    return {
-        "recipe": recipe.digest(),
-        "device": device.type,
-        "threads": threads,
-        "torch": str(torch.__version__),  # a plain str: TorchVersion is no plain value
-        "speed": switches.record(),
-        "fingerprint": data.dataset.fingerprint,
-        "subset_sha256": data.dataset.subset_sha256,
-        **({"noise_images": outside} if outside else {}),
-        **({"weights": weights_sha256(weights)} if (weights := recipe.model.weights) else {}),
-    }
+    return done
 
 
 class _Experiment:
@@ -185,44 +176,49 @@ class _Experiment:
         listeners: Sequence[Listener],
         command: str,
         data: Prepared | None,
+        team: Team,
     ) -> None:
         self.recipe, self.files, self.device = recipe, files, device
+        self.threads, self.team = threads, team
         self.command = command or f"purenoise train {shlex.quote(str(files.path))}"
         self.started = time.perf_counter()
         self.switches = resolve_speed(recipe.speed, device, recipe.precision)
-        self.environment = environment(device, threads)
+        if not team.is_alone:
+            refuse_alone_only(recipe, self.switches)
+        self.environment = environment(device, threads) | {"processes": team.size}
         self.listeners = list(listeners)
         self.on_epoch: EpochHook = lambda *_: None
         self.resume: tuple[State, dict[str, Any]] | None = None
         self.shared: State | None = None
         self.log: RunLog | None = None
         self.data = data or prepare(recipe.data)
-        self.identity = run_identity(recipe, self.data, device, threads, self.switches)
+        self.identity = run_identity(recipe, self.data, device, threads, self.switches, team.size)
 
     def run(self) -> Run:
-        recipe, data = self.recipe, self.data
+        recipe, data, team = self.recipe, self.data, self.team
+        team.refuse_differing({"the recipe (hash)" if k == "recipe" else k: v for k, v in
+                               self.identity.items()})  # fmt: skip
         phases = phases_of(recipe, data)
         model, notes = noted_network(recipe, data)
         model.to(self.device)
         if self.switches.channels_last:
             lay_out(model)
-        notes = [*data.dataset.notes, *notes, *make_ready(model, recipe, phases, data)]
+        notes = [*data.dataset.notes, *notes, *make_ready(model, recipe, phases, data, team)]
         flip = recipe.augment.flip
         flip = data.dataset.mirror_safe if flip is None else flip
         augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=flip)
         with stop_on_signal() as should_stop:
             fit = Fit(
-                recipe, data, model, phases, augment, self.switches,
+                recipe, data, model, phases, augment, self.switches, team,
                 listener=self._tell,
-                save=lambda kept: save_state(self.files.state, kept, self.identity),
+                save=self._save,
                 on_epoch=lambda kept: self.on_epoch(kept, self.identity),
                 should_stop=should_stop,
             )  # fmt: skip
             warnings = [*self.switches.warnings, *fit.warm_up()]
             self._know_what_is_on(fit)
-            with self.files.held(), closing(self):
-                state = self._state()
-                self._open(state)
+            with self.files.held() if team.leads else nullcontext(), closing(self):
+                state = self._common_state()
                 self._tell("start", self._start(augment.describe(), notes, state))
                 for text in warnings:
                     self._tell("warning", {"text": text})
@@ -230,16 +226,48 @@ class _Experiment:
                 notes += make_plain(model, recipe, phases, data) + self._inherited()
                 head = {**self._about(augment.describe(), notes), "environment": self.environment}
                 adjusted = recipe.resolved_method().post is not None
-                summary = finish(model, history, data, self.files, head, adjusted=adjusted)
-                summary["seconds"] = time.perf_counter() - self.started
-                self._tell("end", {"test": summary["test"], "seconds": summary["seconds"]})
-                write_whole(self.files.summary_file, json.dumps(summary, indent=1) + "\n")
-        return Run(self.files.path, summary)
+
+                def end() -> str:
+                    summary = finish(model, history, data, self.files, head, adjusted=adjusted)
+                    summary["seconds"] = time.perf_counter() - self.started
+                    self._tell("end", {"test": summary["test"], "seconds": summary["seconds"]})
+                    text = json.dumps(summary, indent=1) + "\n"
+                    write_whole(self.files.summary_file, text)
+                    return text
+
+                written = team.together(lambda: end() if team.leads else "")
+                content = team.sent(written.encode())
+        return Run(self.files.path, json.loads(content or b"{}"))
 
     def close(self) -> None:
         """Close the log, if it was opened."""
         if self.log is not None:
             self.log.close()
+
+    def _save(self, state: State) -> None:
+        """Write a state; in a team, the process that leads does."""
+        if self.team.leads:
+            save_state(self.files.state, state, self.identity)
+
+    def _common_state(self) -> State:
+        """Open the run's files and return the state to continue from, the same in every process."""
+
+        def find() -> State | None:
+            if not self.team.leads:
+                return None
+            state = state_to_go_on(
+                self.files, self.identity, self.recipe.data, self.data.dataset, self.resume,
+                self.shared, lambda text: self._tell("warning", {"text": text}),
+            )  # fmt: skip
+            self._open(state)
+            return state
+
+        found = self.team.together(find)
+        if self.team.is_alone:
+            assert found is not None
+            return found
+        content = self.team.sent(None if found is None else state_bytes(found, self.identity))
+        return state_of_bytes(content or b"")
 
     def _inherited(self) -> list[str]:
         """Say so if another run trained the first epochs."""
@@ -279,43 +307,16 @@ class _Experiment:
                 "Choose train.batch_size so that no batch is left with a single image.",
             ) from error
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and is_loss(error):  # shows in a backward pass
+                with losses_told():
+                    raise
             if isinstance(error, PureNoiseError) or not is_out_of_memory(error):
                 raise
             train, on_cpu = self.data.dataset.train, self.device.type == "cpu"
             held = fit.feed.resident or (on_cpu and isinstance(train.images, MemoryImages))
-            raise TrainingError(
-                f"{self.device} has too little memory for batches of "
-                f"{self.recipe.train.batch_size} images of "
-                f"{' x '.join(map(str, self.data.dataset.image_shape))}, beside "
-                f"{len(train) if held else 0:,} images that lie there.",
-                "Lower train.batch_size or data.image_size, take a smaller model, or set "
-                f"{'data.memory_mib lower' if on_cpu else 'speed.resident=false'}.",
+            raise too_little_memory(
+                self.device, self.recipe.train.batch_size, self.data.dataset, held=held
             ) from error
-
-    def _state(self) -> State:
-        """The state to continue from, or a new one."""
-        found = load_state(self.files.state)
-        if self.resume is not None:
-            given, identity = self.resume
-            if found is None or (given.epoch, given.step) > (found[0].epoch, found[0].step):
-                found = given, identity, []
-        if self.shared is not None and (found is None or self.shared.epoch > found[0].epoch):
-            return self.shared
-        if found is None:
-            return State()
-        state, identity, warnings = found
-        for warning in warnings:
-            self._tell("warning", {"text": f"{warning}; the one before is used."})
-        for key in ("recipe", "device", "threads", "torch", "speed", "noise_images"):
-            if identity.get(key) != self.identity.get(key):
-                raise RunError(
-                    f"{self.files.path} was begun with {key} {identity.get(key)} and would go on "
-                    f"with {key} {self.identity.get(key)}: the result would not be the same.",
-                    f"Go on where it was begun, with {key} {identity.get(key)}, or begin another "
-                    "run with out=FOLDER.",
-                )
-        check_unchanged(identity, self.data.dataset, self.recipe.data, self.files.path)
-        return state
 
     def _about(self, augment: str, notes: list[str]) -> dict[str, Any]:
         return {
@@ -333,6 +334,8 @@ class _Experiment:
         }  # fmt: skip
 
     def _tell(self, name: str, event: dict[str, Any]) -> None:
+        if not self.team.leads:
+            return
         if self.log is not None:
             self.log(name, event)
         for listener in self.listeners:

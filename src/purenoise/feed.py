@@ -17,6 +17,7 @@ from purenoise.data.prefetch import read_ahead
 from purenoise.data.types import MemoryImages, Split
 from purenoise.errors import RecipeError
 from purenoise.plan import StepPlan
+from purenoise.team import Team
 
 SHARE = 0.25  # of the device's free memory that images may take unless that is asked for
 AHEAD = 4  # batches that are read ahead
@@ -56,20 +57,25 @@ class Feed:
         """Whether all images lie on another device than the CPU."""
         return self._pixels is not None
 
-    def epoch(self, plans: Sequence[StepPlan]) -> Generator[tuple[StepPlan, Tensor, Tensor]]:
+    def epoch(
+        self, plans: Sequence[StepPlan], team: Team | None = None
+    ) -> Generator[tuple[StepPlan, Tensor, Tensor]]:
         """Yield each plan with its images and labels; those of partners (``cmo``) come last.
 
         Args:
             plans: Of the steps that are left of an epoch.
+            team: The processes that share each batch.
 
         Yields:
-            The plan; uint8 of shape (n + p, C, H, W), natural images first; int64 of shape
+            The plan; uint8 of shape (n + p, C, H, W), natural images first (of a team: those that
+            this process needs); int64 of shape
             (n + m + p,), natural rows, noise rows, partners.
         """
         if not plans:
             return
         labels = self._moved([_both(plan.labels, plan.partner_labels) for plan in plans])
-        images = self.images([_both(plan.natural, plan.partners) for plan in plans])
+        team = team or Team()
+        images = self.images([_both(plan.shown(team), plan.partners) for plan in plans])
         yield from zip(plans, images, labels, strict=True)
 
     def images(self, batches: Sequence[np.ndarray]) -> Generator[Tensor]:

@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from purenoise.auxbn import drop_auxiliary, fit_batch_norm
-from purenoise.errors import ModelError
+from purenoise.conversion import route
+from purenoise.errors import ModelError, RecipeError
 from purenoise.finetune import freeze
 from purenoise.headspec import PostSpec
 from purenoise.headstage import check_heads
@@ -27,6 +28,8 @@ from purenoise.posthoc.heads import check_prior, fold_shift, fold_tau, head_of, 
 from purenoise.posthoc.priors import read_prior
 from purenoise.prepare import Prepared
 from purenoise.recipe import Recipe
+from purenoise.speed import Switches
+from purenoise.team import Team
 
 
 def phases_of(recipe: Recipe, data: Prepared) -> list[Phase]:
@@ -43,7 +46,11 @@ def phases_of(recipe: Recipe, data: Prepared) -> list[Phase]:
 
 
 def make_ready(
-    model: nn.Module, recipe: Recipe, phases: Sequence[Phase], data: Prepared
+    model: nn.Module,
+    recipe: Recipe,
+    phases: Sequence[Phase],
+    data: Prepared,
+    team: Team | None = None,
 ) -> list[str]:
     """Make a plain network ready for training, in place.
 
@@ -52,6 +59,7 @@ def make_ready(
         recipe: What will be done with it.
         phases: Of the recipe's method.
         data: Its images.
+        team: The processes that share each batch.
 
     Returns:
         What a user should know, one sentence each.
@@ -75,6 +83,9 @@ def make_ready(
                 "The model has no batch norm: it learns from noise without DAR-BN, as from any "
                 "image."
             )
+    if team is not None and not team.is_alone:
+        route(model, recipe.stop_gradient, synchronise=True)
+        notes.append(f"{team.size} processes share each batch; batch norm spans them.")
     check_heads((phase.spec for phase in phases), model, shape)
     post = recipe.resolved_method().post
     if post is not None:
@@ -110,6 +121,25 @@ def target_of(post: PostSpec, data: Prepared) -> tuple[str, NDArray[np.float64]]
     dataset = data.dataset
     test = dataset.test.counts(dataset.n_classes)
     return read_prior(post.target, dataset.class_names, data.counts, test)
+
+
+def refuse_alone_only(recipe: Recipe, switches: Switches) -> None:
+    """Refuse what only a process alone can do.
+
+    Raises:
+        RecipeError: Naming all of it.
+    """
+    asked = [
+        ("speed.step=masked", switches.step == "masked" and switches.masked_asked),
+        ("speed.compile", switches.compile),
+        ("batch_norm=auxiliary", recipe.batch_norm == "auxiliary"),
+    ]
+    found = [name for name, is_on in asked if is_on]
+    if found:
+        raise RecipeError(
+            f"Several processes cannot train one run with {' and '.join(found)}.",
+            "Leave it out, or train in one process.",
+        )
 
 
 def check_post(post: PostSpec, model: nn.Module, shape: Sequence[int]) -> None:

@@ -140,8 +140,8 @@ class HeadStages:
             find_head(spec, model, shape)
         self.optimizer = build(model, train)
 
-    def enter(self, epoch: int, fresh: bool = True) -> None:
-        """Make the model ready for an epoch; within a stage nothing happens.
+    def enter(self, epoch: int, fresh: bool = True) -> bool:
+        """Make the model ready for an epoch; return whether a stage begins.
 
         Args:
             epoch: Counted from 0.
@@ -149,7 +149,7 @@ class HeadStages:
         """
         stage = self._at(epoch)
         if stage is self._stage:
-            return
+            return False
         self.leave()
         self._stage, spec = stage, stage.spec or HeadSpec()
         self._head = head = find_head(spec, self.model, self.shape)
@@ -168,6 +168,7 @@ class HeadStages:
         if fresh and spec.max_norm is not None and head is not None:
             self.optimizer.param_groups[0][LIMIT] = _limit(spec, _weight(head))
             self.after_step()
+        return True
 
     def leave(self) -> None:
         """End the stage: factors go into the weights, and what learnt before learns again."""

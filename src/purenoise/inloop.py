@@ -1,7 +1,8 @@
 """OPeN inside a training loop of one's own: one call in place of ``model(images)``.
 
 :class:`PureNoise` is the paper's method, to be used with a class-balanced loader
-(:class:`purenoise.ClassBalancedSampler`). :class:`NoiseAugment` is the paper's variant for balanced
+(:class:`purenoise.ClassBalancedSampler`, or :class:`purenoise.DeferredSampler` where it begins at
+the first learning-rate drop). :class:`NoiseAugment` is the paper's variant for balanced
 data: nothing is replaced, noise with random labels is added.
 """
 
@@ -9,24 +10,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from purenoise.errors import DataError, RecipeError
 from purenoise.noise import DELTA, choose_noise, noise_images, replacement_probabilities
 from purenoise.twopass import Call, TwoPass
 
-Constants = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
+PerChannel = Sequence[float] | NDArray[np.float64] | Tensor
+Constants = tuple[PerChannel, PerChannel]
 
 
 class _NoiseStep:
-    """What both forms share: generators, noise images, the two passes."""
+    """What both forms share: generators, noise images, the two passes.
+
+    Attributes:
+        active: Whether training steps have noise. False until the first learning-rate drop is how
+            the method is deferred; a step is ``model(images)`` then.
+        made: Noise rows that were made so far.
+        n_noise: Noise rows of the last call; they are its last rows.
+        order: Of the last call: which of its images each row of the logits shows or stands in for,
+            int64 on the CPU. What else belongs to an image (a weight, say) follows by it. Rows that
+            :class:`NoiseAugment` adds stand in for none, and are left out.
+    """
 
     def __init__(
         self,
-        mean: Sequence[float] | Tensor,
-        std: Sequence[float] | Tensor,
+        mean: PerChannel,
+        std: PerChannel,
         normalize: Constants | None,
         seed: int,
         call: Call | None,
@@ -36,6 +49,8 @@ class _NoiseStep:
         self.normalize = None if normalize is None else _constants(normalize, len(self.mean))
         self.call = call
         self.seed = seed
+        self.active, self.made, self.n_noise = True, 0, 0
+        self.order = torch.arange(0)
         self._choice = torch.Generator().manual_seed(seed)
         self._pixels: dict[torch.device, torch.Generator] = {}
         self._step: TwoPass | None = None
@@ -45,7 +60,8 @@ class _NoiseStep:
 
         Args:
             model: A converted model, a :class:`TwoPass`, or ``DistributedDataParallel(TwoPass)``.
-                In ``eval()`` mode this is ``model(images)``, with no noise.
+                In ``eval()`` mode, or while ``active`` is False, this is ``model(images)``, with no
+                noise.
             images: What the loader yields, normalised, shape (B, C, H, W).
             labels: int64 of shape (B,). On the CPU, or the device has to be waited for.
 
@@ -58,8 +74,10 @@ class _NoiseStep:
         """
         _check_rows(images, labels)
         natural, noise = images, None
-        if model.training:
+        self.order, self.n_noise = torch.arange(len(images)), 0
+        if model.training and self.active:
             natural, noise, labels = self.split(images, labels)
+            self.n_noise = len(noise)
         if isinstance(getattr(model, "module", model), TwoPass):
             logits = model(natural, noise)
         else:
@@ -97,6 +115,7 @@ class _NoiseStep:
         if generator is None:
             generator = torch.Generator(like.device).manual_seed(self.seed + 1)
             self._pixels[like.device] = generator
+        self.made += n
         noise = noise_images(n, like.shape[2:], self.mean, self.std, generator)
         if self.normalize is not None:
             shift, scale = (v.to(noise.device, non_blocking=True) for v in self.normalize)
@@ -136,8 +155,8 @@ class PureNoise(_NoiseStep):
     def __init__(
         self,
         counts: ArrayLike,
-        mean: Sequence[float] | Tensor,
-        std: Sequence[float] | Tensor,
+        mean: PerChannel,
+        std: PerChannel,
         delta: float = DELTA,
         normalize: Constants | None = None,
         *,
@@ -165,6 +184,7 @@ class PureNoise(_NoiseStep):
             )
         is_noise = choose_noise(host, self.probabilities, self._choice)
         keep = torch.nonzero(~is_noise).flatten()
+        self.order = torch.cat([keep, torch.nonzero(is_noise).flatten()])
         natural = images[keep.to(images.device, non_blocking=True)]
         noise = self.make(len(host) - len(keep), images)
         return natural, noise, torch.cat([host[keep], host[is_noise]])
@@ -191,8 +211,8 @@ class NoiseAugment(_NoiseStep):
     def __init__(
         self,
         n_classes: int,
-        mean: Sequence[float] | Tensor,
-        std: Sequence[float] | Tensor,
+        mean: PerChannel,
+        std: PerChannel,
         ratio: float = 0.25,
         normalize: Constants | None = None,
         *,

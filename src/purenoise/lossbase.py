@@ -58,6 +58,18 @@ class ClassificationLoss(nn.Module):
         terms, weights = self.rows(logits, targets)
         return terms.sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
 
+    def share(self, logits: Tensor, targets: Tensor, whole: Tensor) -> Tensor:
+        """Return what some rows of a batch contribute to its loss; the parts' sum is the loss.
+
+        Args:
+            logits: Of these rows, shape (b, C).
+            targets: Of these rows.
+            whole: Targets of all rows, in the form of ``targets``.
+        """
+        terms, _ = self.rows(logits, targets)
+        _, weights = self.rows(logits.new_zeros(len(whole), logits.shape[1]), whole)
+        return terms.sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+
     def rows(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return weighted terms and weights per row, each (B,); sum both over parts of a batch."""
         _check_shapes(logits, targets)

@@ -150,6 +150,10 @@ class Method(SpecPart):
         """Whether the network needs a cosine head."""
         return any(self.loss_of(phase).name in COSINE_LOSSES for phase in self.phases)
 
+    def to_yaml(self) -> str:
+        """Return the method as a file of methods has it."""
+        return yamlfile.dump(self.model_dump(mode="json"))
+
     def loss_of(self, phase: PhaseSpec) -> LossSpec:
         """Return the loss that is in force in a phase."""
         return phase.loss or self.loss
@@ -162,6 +166,19 @@ class Method(SpecPart):
 def known_methods() -> list[str]:
     """Return the names of the methods that come with the package."""
     return sorted(path.stem for path in METHODS.glob("*.yaml"))
+
+
+def method_text(name: str) -> str | None:
+    """Return the file of a method, or what ``A+B`` and ``deferred-A`` are put together to.
+
+    Raises:
+        RecipeError: If the parts are methods and cannot be put together.
+    """
+    if name in known_methods():
+        return (METHODS / f"{name}.yaml").read_text(encoding="utf-8")
+    if not all(part.removeprefix(DEFERRED) in known_methods() for part in method_names(name)):
+        return None
+    return f"# {name}, put together from its parts\n{load_method(name).to_yaml()}"
 
 
 def method_names(text: str) -> list[str]:

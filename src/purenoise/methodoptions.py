@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from purenoise.datasection import Part
 from purenoise.errors import RecipeError
-from purenoise.headspec import HeadSpec
+from purenoise.headspec import HeadSpec, SpecPart
 from purenoise.methodfile import LOSS_OPTIONS, MIX_OPTIONS, LossSpec, Method, MixSpec, PhaseSpec
 
 Spec = TypeVar("Spec", bound=BaseModel)
@@ -22,7 +22,7 @@ Spec = TypeVar("Spec", bound=BaseModel)
 _HEAD = {"head_decay": "weight_decay", "max_norm": "max_norm"}
 
 
-class MethodOptions(Part):
+class MethodOptions(SpecPart, Part):
     """Options of the method in place of its own; what is not given is left as the method has it."""
 
     tau: float | None = Field(default=None, ge=0, description="strength of a prior, or of tau-norm")

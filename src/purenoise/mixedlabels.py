@@ -53,6 +53,10 @@ class MixedLabels:
         first = lam.new_zeros(len(a), n_classes).scatter(1, a[:, None], lam[:, None])
         return first.scatter_add(1, b[:, None], 1 - lam[:, None])
 
+    def part(self, rows: slice) -> MixedLabels:
+        """Return the labels of some of the rows."""
+        return MixedLabels(self.a[rows], self.b[rows], self.lam[rows])
+
     def larger(self) -> Tensor:
         """Return the label with the larger share, int64 of shape (n,); ``a`` in a tie."""
         return torch.where(self.lam >= 0.5, self.a, self.b)

@@ -48,6 +48,12 @@ class NoisePass:
         self._watch = BufferWatch(self.model, self._layers)
         self._modules = modules
 
+    @property
+    def spans_processes(self) -> bool:
+        """Whether other processes wait for this one in the pass, also where it has no rows."""
+        self._look()
+        return any(layer.spans_processes for layer in self._layers)
+
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Enter the pass.

@@ -18,6 +18,7 @@ from purenoise.methods import Phase
 from purenoise.noise import choose_noise
 from purenoise.runtime import CHOICE, LABELS, MIX, generator, stream_seed
 from purenoise.samplers import ClassBalancedSampler
+from purenoise.team import Team
 
 
 def _no_rows() -> NDArray[np.int64]:
@@ -46,6 +47,13 @@ class StepPlan:
     def n_noise(self) -> int:
         """Number of noise rows m."""
         return len(self.labels) - len(self.natural)
+
+    def shown(self, team: Team) -> NDArray[np.int64]:
+        """Return the images that a process of a team needs for its natural rows.
+
+        They are its own rows of the batch; where images are mixed, each may be mixed with any.
+        """
+        return self.natural if self.mix else self.natural[team.rows(len(self.natural))]
 
 
 def plan_epoch(phase: Phase, epoch: int, batch_size: int, seed: int) -> list[StepPlan]:

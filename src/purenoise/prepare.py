@@ -80,7 +80,21 @@ def prepare(data: Data, scan: FolderScan | None = None) -> Prepared:
         DataError: If the data cannot be used (what and why).
         RecipeError: If the recipe asks for what the data cannot give.
     """
-    dataset = _hold_out(_long_tailed(_load(data, scan), data), data)
+    return prepare_dataset(_long_tailed(_load(data, scan), data), data)
+
+
+def prepare_dataset(dataset: Dataset, data: Data) -> Prepared:
+    """Set validation images aside and measure the pixels of the training images that are left.
+
+    Args:
+        dataset: With the training images as they are to be.
+        data: Says how many images validate, and by which constants images are normalised.
+
+    Raises:
+        DataError: If all training images have one colour.
+        RecipeError: If the recipe asks for what the data cannot give.
+    """
+    dataset = _hold_out(dataset, data)
     if dataset.fingerprint is None:
         dataset = replace(dataset, fingerprint=_fingerprint(dataset))
     dataset = _adapted(dataset, data)

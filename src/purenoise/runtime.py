@@ -20,6 +20,7 @@ import torch
 import purenoise
 from purenoise.data.decode import available_cores
 from purenoise.errors import RecipeError
+from purenoise.team import announced, beside, local_gpu
 
 # Random streams of a step, so that no two uses of a seed meet.
 CHOICE, PIXELS, AUGMENT, MODEL, LABELS, MIX, DRAWN, HEAD = range(8)
@@ -28,12 +29,14 @@ CHOICE, PIXELS, AUGMENT, MODEL, LABELS, MIX, DRAWN, HEAD = range(8)
 def resolve_device(name: str) -> torch.device:
     """Return the device that a recipe names; ``auto`` takes CUDA, then MPS, then the CPU.
 
+    Of several processes on a machine each has a GPU of its own.
+
     Raises:
         RecipeError: If the device is not there.
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _own_gpu()
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     device = torch.device(name)
     there = {
@@ -42,23 +45,30 @@ def resolve_device(name: str) -> torch.device:
     }
     if not there.get(device.type, True):
         raise RecipeError(f"device={name} was asked for, and there is none.", "Use device=auto.")
-    return device
+    return _own_gpu() if device == torch.device("cuda") else device
+
+
+def _own_gpu() -> torch.device:
+    return torch.device("cuda", local_gpu()) if announced() > 1 else torch.device("cuda")
 
 
 def resolve_threads(threads: int | str) -> int:
     """Return the number of threads; ``auto`` is one per core, at most 8.
+
+    Processes of one run on one machine share its cores.
 
     More threads than cores cost a factor of 4 to 10, so they are refused.
 
     Raises:
         RecipeError: If there are fewer cores.
     """
-    cores = available_cores()
+    cores, processes = available_cores(), beside()
     if threads == "auto":
-        return min(8, cores)
-    if int(threads) > cores:
+        return max(1, min(8, cores // processes))
+    if int(threads) * processes > cores:
+        several = f" of {processes} processes" if processes > 1 else ""
         raise RecipeError(
-            f"threads={threads}, and this process may use {cores} cores.",
+            f"threads={threads}{several}, and this process may use {cores} cores.",
             "More threads than cores make training several times slower.",
         )
     return int(threads)
@@ -125,9 +135,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return typed or "can't allocate memory" in str(error)
 
 
-def stream_seed(seed: int, stream: int, epoch: int, step: int = 0) -> int:
-    """Return the seed of one random stream of one step, so that any step can be repeated alone."""
-    words = np.random.SeedSequence([seed, stream, epoch, step]).generate_state(2)
+def stream_seed(seed: int, stream: int, epoch: int, step: int = 0, rank: int = 0) -> int:
+    """Return the seed of one random stream of one step, so that any step can be repeated alone.
+
+    Only what a process draws for its own rows alone (dropout) depends on its rank.
+    """
+    numbers = [seed, stream, epoch, step, *([rank] if rank else [])]
+    words = np.random.SeedSequence(numbers).generate_state(2)
     return int(words[0]) | (int(words[1] >> 1) << 32)  # 63 bits
 
 

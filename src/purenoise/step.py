@@ -14,6 +14,7 @@ from purenoise.auxbn import AuxiliaryPass, BatchNorm, SharedPass
 from purenoise.errors import ModelError
 from purenoise.maskedpass import MaskedPass
 from purenoise.speed import Switches
+from purenoise.team import Team
 from purenoise.twopass import TwoPass, logits_of
 
 Forward = Callable[[Tensor, Tensor | None], Tensor]
@@ -29,6 +30,7 @@ class Step:
         noisy: Whether noise will come.
         batch_norm: What batch norm does with noise rows; all but ``dar`` go with steps that are
             neither masked nor compiled.
+        team: The processes that share each batch, which go with plain two-pass steps only.
     """
 
     def __init__(
@@ -38,23 +40,32 @@ class Step:
         switches: Switches,
         noisy: bool,
         batch_norm: BatchNorm = "dar",
+        team: Team | None = None,
     ) -> None:
         if batch_norm != "dar" and (switches.step == "masked" or switches.compile):
             raise ModelError(f"batch_norm={batch_norm} goes with plain two-pass steps only.")
+        self.team = team or Team()
+        if not self.team.is_alone and (switches.step == "masked" or switches.compile):
+            raise ModelError("Several processes go with plain two-pass steps only.")
         self.model, self.rows, self.noisy = model, rows, noisy
         self.device = next(model.parameters()).device
         self.batch_norm = batch_norm
         self._arrange(switches)
 
+    def renew(self) -> None:
+        """Take note that other parameters learn now."""
+        if not self.team.is_alone:
+            self._arrange(self.switches)
+
     def _arrange(self, switches: Switches) -> None:
         """Choose the forms of steps in phases with noise and without."""
         self.switches, model = switches, self.model
         # Without noise a step is the model's own forward, whatever the form of the others.
-        self._plain: Forward = TwoPass(model)
+        kinds = {"dar": TwoPass, "auxiliary": AuxiliaryPass, "shared": SharedPass}
+        both = kinds[self.batch_norm if self.noisy else "dar"](model)
+        # All three take steps without noise too, and gradients are averaged by one wrapper only.
+        self._plain: Forward = self.team.wrap(both, self.device)
         self._with_noise: Forward = self._plain
-        if self.noisy and self.batch_norm != "dar":
-            kinds = {"auxiliary": AuxiliaryPass, "shared": SharedPass}
-            self._with_noise = kinds[self.batch_norm](model)
         compiler: Callable[..., Any] = partial(torch.compile, dynamic=False, fullgraph=True)
         if switches.compile:
             # A batch without padding or noise has few shapes: whole, and the last of an epoch.

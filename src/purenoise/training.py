@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from purenoise.augment import Augment, normalize
 from purenoise.auxbn import begin_auxiliary
+from purenoise.draws import Draws, PartOfBatch
 from purenoise.errors import RunError, TrainingError
-from purenoise.evaluate import predict_logits
+from purenoise.evaluate import predict_together
 from purenoise.feed import Feed
 from purenoise.finetune import freeze
 from purenoise.headstage import HeadStages, stages_of
@@ -40,6 +41,7 @@ from purenoise.recipe import Recipe
 from purenoise.runtime import AUGMENT, HEAD, MIX, MODEL, generator, stream_seed
 from purenoise.speed import Switches
 from purenoise.step import Step
+from purenoise.team import Team
 
 Listener = Callable[[str, dict[str, Any]], None]
 GENTLER = "Lower train.lr or lengthen train.warmup. The states saved before are kept."
@@ -72,6 +74,7 @@ class Fit:
         phases: Of the method.
         augment: Of the training images.
         switches: What makes steps fast; the default is the plain two-pass step.
+        team: The processes that share each batch; alone by default.
         listener: Called with the name of an event and its content: ``phase``, ``step``, ``epoch``,
             ``warning``.
         save: Called with a state that can be resumed, whenever one should be kept.
@@ -87,6 +90,7 @@ class Fit:
         phases: list[Phase],
         augment: Augment,
         switches: Switches | None = None,
+        team: Team | None = None,
         *,
         listener: Listener = lambda *_: None,
         save: Callable[[State], None] = lambda _: None,
@@ -95,14 +99,14 @@ class Fit:
     ) -> None:
         self.recipe, self.data, self.model, self.phases = recipe, data, model, phases
         self.augment, self.listener, self.save = augment, listener, save
-        self.on_epoch = on_epoch
+        self.on_epoch, self.team = on_epoch, team or Team()
         self.should_stop, self.save_every = should_stop, recipe.train.save_seconds
         first = next(model.parameters())
         self.device, self.dtype = first.device, first.dtype
         batch, noisy = recipe.train.batch_size, any(phase.has_noise for phase in phases)
         rows = batch + max(round(batch * phase.ratio) for phase in phases)
         switches = switches or Switches()
-        self.step = Step(model, rows, switches, noisy, recipe.batch_norm)
+        self.step = Step(model, rows, switches, noisy, recipe.batch_norm, self.team)
         self.feed = Feed(data.dataset.train, self.device, recipe.speed.resident)
         # Constants lie on the device from the start: a step copies nothing there but its images.
         self.mean, self.std = (self._constant(v, self.dtype) for v in (data.mean, data.std))
@@ -135,6 +139,7 @@ class Fit:
         state = state or State()
         last = max(0, state.epoch if state.step else state.epoch - 1)  # that was trained in
         self.stages.enter(last, fresh=not state.model)
+        self.step.renew()
         if state.model:
             try:
                 self.model.load_state_dict(state.model)
@@ -181,7 +186,8 @@ class Fit:
         """Train one epoch from ``first_step`` on, evaluate if it is time to, and tell."""
         train = self.recipe.train
         phase = phase_at(self.phases, epoch)
-        self.stages.enter(epoch)
+        if self.stages.enter(epoch):
+            self.step.renew()
         lr = self.stages.rate(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -192,7 +198,8 @@ class Fit:
         started = time.perf_counter()
         plans = plan_epoch(phase, epoch, train.batch_size, self.recipe.seed)
         meter = self.train_steps(plans, epoch, first_step, meters)
-        record = {"epoch": epoch, "phase": self.phases.index(phase), "lr": lr, **meter.means()}
+        means = meter.means(self.team)
+        record = {"epoch": epoch, "phase": self.phases.index(phase), "lr": lr, **means}
         self._refuse_non_finite(record["loss"], epoch, len(plans) - 1, lr)
         record["seconds"] = meter.seconds(started)
         self._evaluate(epoch, record)
@@ -221,14 +228,17 @@ class Fit:
         Returns:
             Sums over all steps, on the device.
         """
-        phase, meter = phase_at(self.phases, epoch), Meter(self.device, meters or {})
+        phase = phase_at(self.phases, epoch)
+        meter = Meter(self.device, (meters or {}) if self.team.leads else {})
         loss = phase.loss(epoch).to(self.device)
         self.stages.set_modes()
-        batches = self.feed.epoch(plans[first_step:])
+        batches = self.feed.epoch(plans[first_step:], self.team)
         with closing(batches), self.noise.reading(plans, epoch, first_step):
             for step, (plan, images, labels) in enumerate(batches, start=first_step):
-                value, hits = self._step(plan, images, labels, loss, phase.has_noise, epoch, step)
-                meter.add(value, hits, len(plan.labels), len(plan.natural))
+                value, hits, rows = self._step(
+                    plan, images, labels, loss, phase.has_noise, epoch, step
+                )
+                meter.add(value, hits, rows, len(hits), len(plan.labels))
                 self._after_step(epoch, step, len(plans), meter)
         return meter
 
@@ -241,54 +251,65 @@ class Fit:
         phase_has_noise: bool,
         epoch: int,
         step: int,
-    ) -> tuple[Tensor, Tensor]:
-        """Take one step; return the loss, and which natural rows were right, (n, best five)."""
-        torch.manual_seed(stream_seed(self.recipe.seed, MODEL, epoch, step))  # in a forked state
-        n, rows = len(plan.natural), len(plan.labels)
+    ) -> tuple[Tensor, Tensor, int]:
+        """Take one step; return the loss, which natural rows were right (n, best five), and rows.
+
+        Of a team's process: its part of the loss, and its own rows.
+        """
+        team, seed = self.team, self.recipe.seed
+        torch.manual_seed(stream_seed(seed, MODEL, epoch, step, team.rank))  # in a forked state
+        n, m = len(plan.natural), plan.n_noise
+        own, own_noise = team.rows(n), team.rows(m)
         natural, mixed = self._natural(plan, images, labels, epoch, step)
-        labels = labels[:rows]  # partners end with mixing
-        noise = self._noise(plan.n_noise, epoch, step) if plan.n_noise else None
+        labels = labels[: n + m]  # partners end with mixing
+        noise = self.noise.rows(m, epoch, step)[own_noise] if m else None
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.step(natural, noise, phase_has_noise=phase_has_noise)  # (n + m, classes)
-        targets = labels if mixed is None else mixed.targets(logits.shape[1], whole=labels[n:])
-        value = loss(logits, targets)
-        value.backward()
+        logits = self.step(natural, noise, phase_has_noise=phase_has_noise)  # own rows, classes
+        whole = labels if mixed is None else mixed.targets(logits.shape[1], whole=labels[n:])
+        if team.is_alone:
+            value = loss(logits, whole)
+        else:
+            value = loss.share(logits, torch.cat([whole[:n][own], whole[n:][own_noise]]), whole)
+        (value * team.size).backward()  # a team averages gradients, and the loss is a sum of parts
         if self.device.type == "cpu":  # reading it costs nothing here: stop before weights are hurt
             self._refuse_non_finite(value.item(), epoch, step, self.optimizer.param_groups[0]["lr"])
         self.optimizer.step()
         self.stages.after_step()
-        best = logits[:n].detach().topk(min(5, logits.shape[1]), dim=1).indices  # (n, 5)
-        right = labels[:n] if mixed is None else mixed.larger()
-        return value.detach(), best == right[:, None]
+        right = (labels[:n] if mixed is None else mixed.larger())[own]
+        best = logits[: len(right)].detach().topk(min(5, logits.shape[1]), dim=1).indices  # (n, 5)
+        return value.detach(), best == right[:, None], len(logits)
 
     def _natural(
         self, plan: StepPlan, images: Tensor, labels: Tensor, epoch: int, step: int
     ) -> tuple[Tensor, MixedLabels | None]:
-        """Augment, mix and normalise natural images, shape (n, C, H, W).
+        """Augment, mix and normalise this process's natural images, shape (n, C, H, W).
 
-        Pixels are mixed in [0, 1], where all images are alike; see :mod:`purenoise.mixing`.
+        Pixels are mixed in [0, 1], where all images are alike; see :mod:`purenoise.mixing`. The
+        labels are of all that were mixed.
         """
-        draws = generator(stream_seed(self.recipe.seed, AUGMENT, epoch, step))
-        natural, mixed = self.augment(images, draws).to(self.dtype), None
+        whole = generator(stream_seed(self.recipe.seed, AUGMENT, epoch, step))
+        own, mixed = self.team.rows(len(plan.natural)), None
+        draws: Draws = whole
+        if plan.mix is None and not self.team.is_alone:
+            draws = PartOfBatch(whole, len(plan.natural), own)
+        natural = self.augment(images, draws).to(self.dtype)
         if plan.mix is not None:
             n = len(plan.natural)
             shown = torch.cat([labels[:n], labels[len(plan.labels) :]])
-            draws = generator(stream_seed(self.recipe.seed, MIX, epoch, step))
-            natural, mixed = mix(plan.mix.name, natural, shown, draws, n=n, counts=self.counts,
+            coins = generator(stream_seed(self.recipe.seed, MIX, epoch, step))
+            natural, mixed = mix(plan.mix.name, natural, shown, coins, n=n, counts=self.counts,
                                  **plan.mix.options())  # fmt: skip
+            natural = natural[own]
         return normalize(natural, self.mean, self.std), mixed
-
-    def _noise(self, n: int, epoch: int, step: int) -> Tensor:
-        """Make the noise rows of a step, normalised, shape (n, C, H, W)."""
-        return self.noise.rows(n, epoch, step)
 
     def _after_step(self, epoch: int, step: int, n_steps: int, meter: Meter) -> None:
         lr = self.optimizer.param_groups[0]["lr"]
         self.listener("step", {"epoch": epoch, "step": step, "steps": n_steps, "lr": lr,
                                "meter": meter})  # fmt: skip
-        stopping = self.should_stop()
-        if stopping or time.monotonic() - self._saved_at >= self.save_every:
-            self._save(epoch, step + 1, meter.sums())
+        is_time = time.monotonic() - self._saved_at >= self.save_every
+        stopping, is_time = self.team.any(self.should_stop(), self.team.leads and is_time)
+        if stopping or is_time:
+            self._save(epoch, step + 1, meter.sums(self.team))
         if stopping:
             raise Interrupted
 
@@ -299,7 +320,7 @@ class Fit:
         for name in ("val", "test"):
             split = getattr(self.data.dataset, name)
             if split is not None and len(split):
-                logits = predict_logits(self.model, split.images, self.data.mean, self.data.std)
+                logits = predict_together(self.model, split, self.data, self.team)
                 if not np.isfinite(logits).all():
                     raise TrainingError(
                         f"After epoch {epoch + 1} outputs on the {name} images are not finite.",
@@ -320,7 +341,7 @@ class Fit:
         return State(epoch, step, weights, optimizer, meters, self.history)
 
     def _refuse_non_finite(self, value: float, epoch: int, step: int, lr: float) -> None:
-        if not math.isfinite(value):
+        if self.team.any(not math.isfinite(value))[0]:
             raise TrainingError(
                 f"The loss is {value} in epoch {epoch + 1}, step {step + 1} (learning rate "
                 f"{lr:g}).",

@@ -55,7 +55,8 @@ def two_pass(
         natural: Natural images, normalised, shape (N, C, H, W). May have 0 rows: gradients are
             then zero, not None.
         noise: Noise images, normalised, shape (M, C, H, W). With None or 0 rows this is
-            ``model(natural)``, bit for bit.
+            ``model(natural)``, bit for bit. Where batch norms are synchronised over processes, all
+            processes give None or none does: one without noise rows gives 0 rows.
         call: How to call the model; ``call(model, images)`` must return the logits. Needed only if
             the model returns neither a tensor nor something with ``logits``.
 
@@ -77,7 +78,7 @@ def _both(
     """Do the two passes; the noise pass knows its model."""
     run, model = call or (lambda model, x: model(x)), noise_pass.model
     of_natural = natural_logits(run, model, natural)
-    if noise is None or len(noise) == 0:
+    if noise is None or (len(noise) == 0 and not noise_pass.spans_processes):
         return of_natural
     with noise_pass():
         noise_logits = logits_of(run(model, noise))

@@ -428,3 +428,20 @@ def test_the_commands_of_the_page_run(
         done = command(*words)
         assert done.code == 0, (line, done.err)
     assert (tmp_path / "adjusted.safetensors").is_file()
+
+
+def test_an_unfinished_run_among_several_is_named_and_left_out(
+    trained: dict[str, Path], tmp_path: Path, command: Command
+) -> None:
+    """Of seeds 0 and 1, where 1 is not finished, only 0 is adjusted; with none finished none is."""
+    folder = tmp_path / "erm"
+    for seed, name in enumerate(("plain", "second")):
+        shutil.copytree(trained[name], folder / f"seed-{seed}")
+    (folder / "seed-1" / "summary.json").unlink()
+    done = command("adjust", folder)
+    assert done.code == 0, done.err
+    assert "seed-1 is not finished" in done.err.replace("\n", "")
+    (folder / "seed-0" / "summary.json").unlink()
+    done = command("adjust", folder)
+    assert done.code == 2
+    assert "is finished" in done.err

@@ -130,6 +130,8 @@ def test_labels_say_what_differs_from_the_recipe() -> None:
     assert rows.variant(load_recipe("digits", ["method=open"])) == "open"
     assert rows.variant(load_recipe("digits", ["method=open", "delta=0.5"])) == "open:delta=0.5"
     assert rows.variant(load_recipe("digits", ["method=open", "defer=0.25"])) == "open:defer=0.25"
+    recipe = load_recipe("digits", ["method=tau-norm", "tau=0.5"])
+    assert rows.variant(recipe) == "tau-norm:tau=0.5"
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 
 from purenoise.errors import RecipeError, did_you_mean
-from purenoise.experiment import plain_recipe, run_path
+from purenoise.experiment import plain_recipe
 from purenoise.lab.sharing import PhaseStore
 from purenoise.lab.variants import Variant, parse_seeds, parse_variants
 from purenoise.prepare import check_folder_unchanged, placed
 from purenoise.recipe import Recipe, load_recipe
+from purenoise.runidentity import run_path
 from purenoise.runlog import RunFolder
 from purenoise.runtime import available_cores, resolve_device, resolve_threads
 

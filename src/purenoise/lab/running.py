@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from purenoise.errors import PureNoiseError, RunError
-from purenoise.experiment import run_identity
 from purenoise.fitting import make_ready, phases_of
 from purenoise.lab.comparison import Comparison, analyse
 from purenoise.lab.planning import Plan, PlannedRun, plan_comparison
@@ -30,6 +29,7 @@ from purenoise.network import network
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import Prepared, prepare
 from purenoise.recipe import Recipe
+from purenoise.runidentity import run_identity
 from purenoise.runlog import RunFolder
 from purenoise.runtime import (
     environment,

@@ -55,16 +55,24 @@ def adjust(
 
 
 def find_runs(folder: Path, given: Mapping[str, Any]) -> list[Path]:
-    """Return the run in a folder, or the runs below it, which may differ in their seed only.
+    """Return the run in a folder, or the finished runs below it, which may differ in their seed.
 
     Raises:
-        RunError: If runs differ in more, or one file is to hold the weights of several.
+        RunError: If none is finished, runs differ in more, or one file is to hold the weights of
+            several.
     """
     from purenoise import yamlfile
+    from purenoise.terminal.tables import printable  # imports numpy: not for --help
 
     inside = sorted(path.parent for path in folder.glob("seed-*/recipe.yaml"))
     if (folder / "recipe.yaml").is_file() or not inside:
         return [folder]
+    unfinished = [path for path in inside if not (path / "summary.json").is_file()]
+    inside = [path for path in inside if path not in unfinished]
+    if not inside:
+        raise RunError(f"No run in {folder} is finished.", "Go on with them: purenoise train RUN")
+    for path in unfinished:
+        typer.echo(f"left out: {printable(str(path))} is not finished", err=True)
     kinds = []
     for path in inside:
         content = yamlfile.load(path / "recipe.yaml")

@@ -1,0 +1,87 @@
+"""Where a run goes on from, and what is said when a device has too little memory for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from purenoise.checkpoint import load_state
+from purenoise.data.types import Dataset
+from purenoise.datasection import Data
+from purenoise.errors import RunError, TrainingError
+from purenoise.prepare import check_unchanged
+from purenoise.runlog import RunFolder
+from purenoise.training import State
+
+# What must be as it was, or the result would not be the same.
+BOUND = ("recipe", "device", "threads", "torch", "speed", "noise_images", "processes")
+
+
+def state_to_go_on(
+    files: RunFolder,
+    identity: Mapping[str, Any],
+    data: Data,
+    dataset: Dataset,
+    resume: tuple[State, dict[str, Any]] | None,
+    shared: State | None,
+    warn: Callable[[str], None],
+) -> State:
+    """Return the state to continue from, or a new one.
+
+    Args:
+        files: Of the run.
+        identity: All that its result depends on, as it is now.
+        data: Where its images come from.
+        dataset: Its images.
+        resume: A state and identity, unless the folder has a later one.
+        shared: A state of another run, unless the folder has a later one.
+        warn: Told of states that cannot be read.
+
+    Raises:
+        RunError: If no state can be read, or the run was begun with something else.
+    """
+    found = load_state(files.state)
+    if resume is not None:
+        given, known = resume
+        if found is None or (given.epoch, given.step) > (found[0].epoch, found[0].step):
+            found = given, known, []
+    if shared is not None and (found is None or shared.epoch > found[0].epoch):
+        return shared
+    if found is None:
+        return State()
+    state, known, warnings = found
+    for warning in warnings:
+        warn(f"{warning}; the one before is used.")
+    for key in BOUND:
+        was, now = (one.get(key, 1 if key == "processes" else None) for one in (known, identity))
+        if was != now:
+            raise RunError(
+                f"{files.path} was begun with {key} {was} and would go on with {key} {now}: the "
+                "result would not be the same.",
+                f"Go on where it was begun, with {key} {was}, or begin another run with "
+                "out=FOLDER.",
+            )
+    check_unchanged(known, dataset, data, files.path)
+    return state
+
+
+def too_little_memory(
+    device: torch.device, batch_size: int, dataset: Dataset, *, held: bool
+) -> TrainingError:
+    """Return the error for a device whose memory is too small.
+
+    Args:
+        device: Where the run takes place.
+        batch_size: Of its steps.
+        dataset: Its images.
+        held: Whether all training images lie in that memory.
+    """
+    return TrainingError(
+        f"{device} has too little memory for batches of {batch_size} images of "
+        f"{' x '.join(map(str, dataset.image_shape))}, beside "
+        f"{len(dataset.train) if held else 0:,} images that lie there.",
+        "Lower train.batch_size or data.image_size, take a smaller model, or set "
+        f"{'data.memory_mib lower' if device.type == 'cpu' else 'speed.resident=false'}.",
+    )
