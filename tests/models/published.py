@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torchvision import models
 
 from purenoise.models import build_model
 from purenoise.models.library import timm_config, torchvision_weights
@@ -23,8 +24,11 @@ def publish(name: str, cache: Path, n_classes: int = 1000) -> dict[str, Tensor]:
     Returns:
         The weights.
     """
-    tensors = build_model(name, n_classes, generator_seed=5).state_dict()
     library, _, rest = name.partition(":")
+    tensors = build_model(name, n_classes, generator_seed=5).state_dict()
+    if rest in ("googlenet", "inception_v3"):  # published with heads at the side, which we drop
+        whole = models.get_model(rest, weights=None, init_weights=False, num_classes=n_classes)
+        tensors = whole.state_dict()
     if library == "torchvision":
         file = (
             cache / "torch" / "hub" / "checkpoints" / torchvision_weights(rest).url.split("/")[-1]

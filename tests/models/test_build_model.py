@@ -116,6 +116,14 @@ def test_torchvision_model() -> None:
     assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 7)
 
 
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_side_heads_of_torchvision_are_left_out(name: str) -> None:
+    """Networks with several outputs while they train have one here."""
+    with torch.device("meta"):
+        model = build_model(f"torchvision:{name}", 7, generator_seed=0).train()
+        assert model(torch.rand(2, 3, 96, 96)).shape == (2, 7)
+
+
 def test_torchvision_cosine_head() -> None:
     """The last linear layer is replaced, and only that."""
     model = build_model("torchvision:mobilenet_v3_small", 7, cosine=True).eval()

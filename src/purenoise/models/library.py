@@ -18,7 +18,8 @@ from purenoise.errors import ModelError, did_you_mean
 from purenoise.models.cifar_resnet import make_head
 from purenoise.models.parts import head_names
 
-_SEVERAL_OUTPUTS = ("googlenet", "inception_v3")  # while training, unless asked not to
+_SEVERAL_OUTPUTS = ("googlenet", "inception_v3")  # while training
+_SIDE_HEADS = ("aux1", "aux2", "AuxLogits")  # theirs
 _OTHERS = (
     "Connect once so that they are downloaded, or give a file with model.weights=FILE, or leave "
     "pretrained out to start from random weights."
@@ -60,18 +61,26 @@ def from_torchvision(name: str, wanted: Wanted) -> nn.Module:
             "number of channels.",
         )
     options: dict[str, Any] = {"dropout": wanted.dropout} if wanted.dropout else {}
-    if name in _SEVERAL_OUTPUTS:
-        options |= {"aux_logits": False, "init_weights": True}
     if wanted.pretrained:
         _torchvision_safe(name, full)
         options |= {"weights": "DEFAULT"}  # for 1000 classes: our head is put in below
-        options.pop("init_weights", None)
     else:
         options |= {"weights": None, "num_classes": wanted.num_classes}
+        options |= {"init_weights": True} if name in _SEVERAL_OUTPUTS else {}
     model = _built(full, wanted, lambda: models.get_model(name, **options))
+    if name in _SEVERAL_OUTPUTS:
+        _drop_side_heads(model)
     if wanted.pretrained or wanted.cosine:
         _replace_head(full, model, 1000 if wanted.pretrained else wanted.num_classes, wanted)
     return model
+
+
+def _drop_side_heads(model: Any) -> None:
+    """Leave a network with the one head whose logits count, also while it trains."""
+    model.aux_logits = False
+    for side in _SIDE_HEADS:
+        if hasattr(model, side):
+            setattr(model, side, None)
 
 
 def torchvision_weights(name: str) -> Any:
