@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from purenoise.auxbn import fit_batch_norm
 from purenoise.conversion import convert, dar_layers, revert
 from purenoise.darbn import (
     DARBatchNorm1d,
@@ -20,7 +22,7 @@ from purenoise.darbn import (
 )
 from purenoise.errors import ModelError
 from purenoise.passes import noise_pass
-from purenoise.twopass import two_pass
+from purenoise.twopass import TwoPass, two_pass
 
 PAIRS = [
     (nn.BatchNorm1d, DARBatchNorm1d),
@@ -83,8 +85,41 @@ def test_other_layers_are_left_alone():
         nn.GroupNorm(1, 3), nn.LayerNorm(3), nn.InstanceNorm2d(3), FrozenBatchNorm2d(3)
     )  # fmt: skip
     kinds = [type(m) for m in model]
-    assert [type(m) for m in convert(model)] == kinds
+    with pytest.warns(UserWarning, match="Sequential has no batch norm, so there was nothing"):
+        assert convert(model) is model
+    assert [type(m) for m in model] == kinds
     assert dar_layers(model) == 0
+
+
+def test_only_what_has_no_batch_norm_is_warned_of():
+    """One batch norm is enough, converted before or now; the recipe's way says it in its notes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        convert(convert(nn.Sequential(nn.LayerNorm(3), nn.BatchNorm1d(3))))
+        fit_batch_norm(nn.LayerNorm(3), "dar")
+
+
+def test_synchronised_layers_train_in_one_process():
+    """A model with SyncBatchNorm takes OPeN steps on a CPU like one with plain batch norm."""
+    torch.manual_seed(0)
+    plain = net().double()
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(plain))
+    kinds = [type(m) for m in synchronised.modules()]
+    rows = torch.rand(9, 3, 6, 6, dtype=torch.float64)
+    for model in (plain, synchronised):
+        step = TwoPass(convert(model))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for _ in range(3):
+            optimizer.zero_grad()
+            step(rows[:6], rows[6:]).square().sum().backward()
+            optimizer.step()
+        revert(model)
+    assert dar_layers(synchronised) == 0
+    assert [type(m) for m in synchronised.modules()] == kinds
+    assert kinds.count(nn.SyncBatchNorm) == 2
+    ours, theirs = synchronised.state_dict(), plain.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert torch.equal(synchronised.eval()(rows), plain.eval()(rows))
 
 
 def test_shared_layers_are_converted_once():

@@ -399,7 +399,7 @@ def test_all_faults_are_told_at_once() -> None:
     )
 
 
-SIZE = "data.image_size: must be a side in pixels from 1 on, or [height, width], got "
+SIZE = "data.image_size: must be auto, a side in pixels from 1 on, or [height, width], got "
 THREADS = "threads: must be a whole number from 1 on, or auto, got "
 METHOD = "method: must be a method's name, A+B, or keys and values (loss, phases), got "
 SWITCH = "(YAML reads yes, no, on and off as true and false)"

@@ -31,6 +31,7 @@ FLOORS: dict[int, list[str]] = {
         "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "team", "resuming",
         "runidentity",
         "speed", "step",
+        "finetune", "modelinput",
         "feed", "network", "prepare", "plan", "optimizer", "meter", "training", "evaluate",
         "probes", "checkpoint", "runlog", "predictions", "finishing", "experiment", "predict",
         "estimatorfit",

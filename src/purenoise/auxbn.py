@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from purenoise.conversion import convert, dar_layers, refuse_unknown
+from purenoise.conversion import dar_layers, refuse_unknown, route
 from purenoise.darbn import StopGradient
 from purenoise.errors import ModelError
 from purenoise.exactness import refuse_checkpointing, refuse_many_processes
@@ -246,7 +246,7 @@ def fit_batch_norm(
         'DARBatchNorm2d'
     """
     if kind == "dar":
-        convert(model, stop_gradient)
+        route(model, stop_gradient)
     elif kind == "auxiliary":
         add_auxiliary(model)
     return model

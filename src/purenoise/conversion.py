@@ -9,6 +9,7 @@ one is refused by name.
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from typing import Any
 
@@ -64,11 +65,28 @@ def convert(
         ModelError: If a layer keeps running statistics in a way we do not know (all such layers
             are named; nothing is changed then).
 
+    Warns:
+        UserWarning: If there is no batch norm in the model (ViT, ConvNeXt, Swin: layer norm). It
+            trains with noise all the same, without DAR-BN: noise rows are rows like any other.
+
     Example:
         >>> model = convert(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)))
         >>> type(model[1]).__name__
         'DARBatchNorm2d'
     """
+    if not dar_layers(route(model, stop_gradient, synchronise=synchronise)):
+        warnings.warn(
+            f"{type(model).__name__} has no batch norm, so there was nothing to convert: it learns "
+            "from noise without DAR-BN, as from any image.",
+            stacklevel=2,
+        )
+    return model
+
+
+def route(
+    model: nn.Module, stop_gradient: StopGradient = "branch", *, synchronise: bool | None = None
+) -> Any:
+    """Do what :func:`convert` does, without a word if there is nothing to convert."""
     check_stop_gradient(stop_gradient)
     refuse_unknown(model)
     layer: Any

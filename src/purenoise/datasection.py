@@ -117,7 +117,7 @@ class Data(Part):
     test_fraction: Share = Field(default=0.2, gt=0, lt=1)
     split_seed: int = Field(default=0, ge=0)
     image_size: Side | tuple[Side, Side] | None = Field(
-        default=None, description="a side in pixels from 1 on, or [height, width]"
+        default=None, description="auto, a side in pixels from 1 on, or [height, width]"
     )
     channels: Literal[1, 3] | None = None
     normalize: Annotated[
@@ -139,6 +139,12 @@ class Data(Part):
         if isinstance(values, Mapping) and values.get("cache") is False:
             return {**values, "cache": "off"}
         return values
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _auto_size(cls, value: Any) -> Any:
+        """Accept ``image_size: auto``, which is the same as saying nothing."""
+        return None if value == "auto" else value
 
     @field_validator("cache")
     @classmethod

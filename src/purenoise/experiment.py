@@ -19,7 +19,7 @@ from purenoise.data.types import MemoryImages
 from purenoise.errors import PureNoiseError, RunError, TrainingError
 from purenoise.finishing import finish
 from purenoise.fitting import make_plain, make_ready, phases_of, refuse_alone_only
-from purenoise.network import lay_out, network
+from purenoise.network import lay_out, noted_network
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import (
     Prepared,
@@ -199,10 +199,11 @@ class _Experiment:
         team.refuse_differing({"the recipe (hash)" if k == "recipe" else k: v for k, v in
                                self.identity.items()})  # fmt: skip
         phases = phases_of(recipe, data)
-        model = network(recipe, data).to(self.device)
+        model, notes = noted_network(recipe, data)
+        model.to(self.device)
         if self.switches.channels_last:
             lay_out(model)
-        notes = [*data.dataset.notes, *make_ready(model, recipe, phases, data, team)]
+        notes = [*data.dataset.notes, *notes, *make_ready(model, recipe, phases, data, team)]
         flip = recipe.augment.flip
         flip = data.dataset.mirror_safe if flip is None else flip
         augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=flip)

@@ -16,11 +16,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from purenoise.auxbn import drop_auxiliary, fit_batch_norm
-from purenoise.conversion import convert
+from purenoise.conversion import route
 from purenoise.errors import ModelError, RecipeError
+from purenoise.finetune import freeze
 from purenoise.headspec import PostSpec
 from purenoise.headstage import check_heads
 from purenoise.methods import Phase, build_phases
+from purenoise.modelinput import check_input
 from purenoise.noisesource import check_source
 from purenoise.posthoc.heads import check_prior, fold_shift, fold_tau, head_of, prior_shift
 from purenoise.posthoc.priors import read_prior
@@ -66,14 +68,23 @@ def make_ready(
         DataError: If images that stand in for noise are not there.
         ModelError: If the network cannot do what is asked of it.
     """
-    notes, shape = [], data.dataset.image_shape
+    notes: list[str] = []
+    shape, name = data.dataset.image_shape, recipe.model.name
+    if ":" in name:  # our own take any size
+        check_input(model, name, shape, data.dataset.n_classes)
+    frozen = freeze(model, recipe.model.train)
+    if ":" in name or recipe.model.train != "full":
+        notes.append(frozen.sentence(recipe.model.train))
     if any(phase.has_noise for phase in phases):
         check_source(recipe.noise)
         fit_batch_norm(model, recipe.batch_norm, recipe.stop_gradient)
         if not any(isinstance(module, _BatchNorm) for module in model.modules()):
-            notes.append("The model has no batch norm: it learns from noise without DAR-BN.")
+            notes.append(
+                "The model has no batch norm: it learns from noise without DAR-BN, as from any "
+                "image."
+            )
     if team is not None and not team.is_alone:
-        convert(model, recipe.stop_gradient, synchronise=True)
+        route(model, recipe.stop_gradient, synchronise=True)
         notes.append(f"{team.size} processes share each batch; batch norm spans them.")
     check_heads((phase.spec for phase in phases), model, shape)
     post = recipe.resolved_method().post

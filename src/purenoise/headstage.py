@@ -103,10 +103,11 @@ class HeadStages:
         shape: Channels, height and width of the images.
         seed: Of a last layer that is drawn anew.
         compiled: Whether the model is compiled.
+        frozen: What never learns (:mod:`purenoise.finetune`) and is kept in evaluation mode.
 
     Raises:
         ModelError: If the model has no last layer that a stage could train.
-        RecipeError: If the model is compiled and a stage freezes some of it.
+        RecipeError: If the model is compiled and some of it is frozen.
     """
 
     def __init__(
@@ -118,9 +119,15 @@ class HeadStages:
         shape: Sequence[int],
         seed: int,
         compiled: bool = False,
+        frozen: Sequence[nn.Module] = (),
     ) -> None:
         self.model, self.stages, self.train = model, list(stages), train
         self.build, self.shape, self.seed = build, shape, seed
+        self.frozen = tuple(frozen)
+        if self.frozen and compiled:
+            raise RecipeError(
+                "A network that is frozen in part cannot be compiled.", "Set speed.compile=false."
+            )
         self._learns = [(p, p.requires_grad) for p in model.parameters()]
         self._stage: Stage | None = None
         self._head: nn.Module | None = None
@@ -176,8 +183,10 @@ class HeadStages:
         return self._at(epoch).rate(epoch, self.train)
 
     def set_modes(self) -> None:
-        """Put the model into training mode, frozen batch norms into evaluation."""
+        """Put the model into training mode, what is frozen into evaluation."""
         self.model.train()
+        for module in self.frozen:
+            module.training = False
         if self._stage is not None and self._stage.spec and self._stage.spec.learn != "all":
             for module in self.model.modules():
                 if isinstance(module, _BatchNorm) or "running_mean" in module._buffers:

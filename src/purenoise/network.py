@@ -12,7 +12,9 @@ from torch import nn
 from purenoise.checkpoint import load_weights
 from purenoise.errors import RunError
 from purenoise.losses import LDAM_SCALE
+from purenoise.modelinput import input_note
 from purenoise.models import CosineLinear, build_model
+from purenoise.models.weightsfile import load_file
 from purenoise.prepare import Prepared
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.runlog import RunFolder
@@ -20,8 +22,16 @@ from purenoise.runlog import RunFolder
 
 def network(recipe: Recipe, data: Prepared) -> nn.Module:
     """Build the network of a recipe with its first weights, in the recipe's precision, plain."""
+    return noted_network(recipe, data)[0]
+
+
+def noted_network(recipe: Recipe, data: Prepared) -> tuple[nn.Module, list[str]]:
+    """Do what `network` does, and return as well what a user should know of its weights."""
     shape, pretrained = data.dataset.image_shape, recipe.model.pretrained
-    return _network(recipe, data.dataset.n_classes, shape[0], pretrained=pretrained)
+    model = _network(recipe, data.dataset.n_classes, shape[0], pretrained=pretrained)
+    if recipe.model.weights is None:
+        return model, input_note(recipe, shape)
+    return model, load_file(model, recipe.model.weights) + input_note(recipe, shape)
 
 
 def _network(recipe: Recipe, n_classes: int, channels: int, *, pretrained: bool) -> nn.Module:

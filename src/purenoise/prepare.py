@@ -97,6 +97,7 @@ def prepare_dataset(dataset: Dataset, data: Data) -> Prepared:
     dataset = _hold_out(dataset, data)
     if dataset.fingerprint is None:
         dataset = replace(dataset, fingerprint=_fingerprint(dataset))
+    dataset = _adapted(dataset, data)
     channels = dataset.image_shape[0]
     noise_mean, noise_std = pixel_statistics(_chunks(dataset.train))
     mean, std = tuple(map(float, noise_mean)), tuple(map(float, noise_std))
@@ -113,6 +114,16 @@ def prepare_dataset(dataset: Dataset, data: Data) -> Prepared:
     if min(constants[1]) <= 0:
         raise DataError("All training images have one and the same colour: nothing to learn from.")
     return Prepared(dataset, dataset.counts(), *constants, mean, std)
+
+
+def _adapted(dataset: Dataset, data: Data) -> Dataset:
+    """Bring images to the size and channels that the recipe asks for, if loading has not."""
+    from purenoise.data.adapted import adapt
+
+    channels, *own = dataset.image_shape
+    size = (data.image_size,) * 2 if isinstance(data.image_size, int) else data.image_size
+    height, width = size or own
+    return adapt(dataset, (data.channels or channels, height, width), data.memory_mib << 20)
 
 
 def scan_data(data: Data, *, insists: bool = True) -> FolderScan | None:
@@ -176,11 +187,18 @@ def absolute_root(data: Data) -> Data:
 
 
 def placed(recipe: Recipe) -> Recipe:
-    """Return the recipe with the whole paths of the folders that it reads."""
+    """Return the recipe with the whole paths of what it reads, and what it takes from weights."""
+    from purenoise.modelinput import fit_recipe
+
     noise, path = recipe.noise, os.path.expanduser(recipe.noise.source or "")
     if noise.source not in (None, PHOTOGRAPHS) and Path(path).is_dir():
         noise = noise.model_copy(update={"source": os.path.realpath(path)})
-    return recipe.model_copy(update={"data": absolute_root(recipe.data), "noise": noise})
+    model = recipe.model
+    if model.weights is not None:
+        path = os.path.abspath(os.path.expanduser(model.weights))
+        model = model.model_copy(update={"weights": path})
+    update = {"data": absolute_root(recipe.data), "noise": noise, "model": model}
+    return fit_recipe(recipe.model_copy(update=update))
 
 
 def check_unchanged(kept: Mapping[str, Any], dataset: Dataset, data: Data, run: str | Path) -> None:

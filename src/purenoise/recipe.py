@@ -61,6 +61,14 @@ class Model(Part):
     name: Annotated[str, AfterValidator(check_model)] = "resnet32"
     dropout: float = Field(default=0.0, ge=0, lt=1)
     pretrained: bool = False
+    weights: str | None = Field(default=None, description="a file of weights, or a run's folder")
+    train: Literal["full", "last-block", "head"] = "full"  # what learns; the rest is frozen
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Model:
+        if self.pretrained and self.weights is not None:
+            raise ValueError("pretrained and weights are two beginnings: give one of them")
+        return self
 
 
 class Train(Part):
@@ -227,6 +235,9 @@ class Recipe(Part):
         for key in LATER_KEYS:  # so that runs from before there were such keys keep their folders
             if getattr(self, key) == type(self).model_fields[key].default:
                 del content[key]
+        for key in ("weights", "train"):  # likewise
+            if getattr(self.model, key) == Model.model_fields[key].default:
+                del content["model"][key]
         if self.data.name in ("cifar10", "cifar100"):  # MD5 sums are checked: any place will do
             del content["data"]["root"]
         return content

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from purenoise.models.weightsfile import weights_sha256
 from purenoise.noisesource import noise_fingerprint
 from purenoise.prepare import Prepared
 from purenoise.recipe import Recipe, folder_name
@@ -38,5 +39,6 @@ def run_identity(
         "fingerprint": data.dataset.fingerprint,
         "subset_sha256": data.dataset.subset_sha256,
         **({"noise_images": outside} if outside else {}),
+        **({"weights": weights_sha256(weights)} if (weights := recipe.model.weights) else {}),
         **({"processes": processes} if processes > 1 else {}),
     }

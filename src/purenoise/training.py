@@ -24,6 +24,7 @@ from purenoise.draws import Draws, PartOfBatch
 from purenoise.errors import RunError, TrainingError
 from purenoise.evaluate import predict_together
 from purenoise.feed import Feed
+from purenoise.finetune import freeze
 from purenoise.headstage import HeadStages, stages_of
 from purenoise.losses import ClassificationLoss
 from purenoise.meter import Meter, Meters
@@ -118,6 +119,7 @@ class Fit:
         self.stages = HeadStages(
             model, stages_of(spans), recipe.train, build_optimizer, data.dataset.image_shape,
             stream_seed(recipe.seed, HEAD, 0), switches.compile,
+            freeze(model, recipe.model.train).modules,
         )  # fmt: skip
         self.history: list[dict[str, Any]] = []
         self._noise_from = min((p.first for p in phases if p.has_noise), default=None)

@@ -89,10 +89,15 @@ def test_a_failed_build_puts_the_generator_back() -> None:
         ("torchvision:resnet19", {}, "torchvision has no classifier 'resnet19'.\nDid you mean"),
         ("torchvision:fcn_resnet50", {}, "torchvision has no classifier"),
         ("torchvision:resnet18", {"in_channels": 1}, "takes images of 3 channels"),
-        ("torchvision:resnet18", {"in_channels": 1}, "Choose timm:resnet18 or"),
+        (
+            "torchvision:resnet18",
+            {"in_channels": 1},
+            "Set data.channels=3, or choose a model of timm",
+        ),
         ("torchvision:resnet18", {"dropout": 0.3}, "torchvision:resnet18 has no dropout"),
         ("torchvision:squeezenet1_1", {"cosine": True}, "does not end in one linear layer"),
-        ("torchvision:googlenet", {}, "gives several outputs while it trains"),
+        ("timm:resnet18.foo", {}, "timm:resnet18 has no weights called 'foo'.\nDid you mean"),
+        ("timm:halonet_h1", {"pretrained": True}, "no published weights for timm:halonet_h1."),
         ("timm:resnet18x", {}, "timm has no model 'resnet18x'.\nDid you mean 'resnet18'?"),
         ("timm:quux", {}, "timm.list_models() lists them"),
     ],
@@ -109,6 +114,14 @@ def test_torchvision_model() -> None:
     model = build_model("torchvision:mobilenet_v3_small", 7, dropout=0.4)
     assert next(m.p for m in model.modules() if isinstance(m, nn.Dropout)) == 0.4
     assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 7)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_side_heads_of_torchvision_are_left_out(name: str) -> None:
+    """Networks with several outputs while they train have one here."""
+    with torch.device("meta"):
+        model = build_model(f"torchvision:{name}", 7, generator_seed=0).train()
+        assert model(torch.rand(2, 3, 96, 96)).shape == (2, 7)
 
 
 def test_torchvision_cosine_head() -> None:
