@@ -29,7 +29,7 @@ FLOORS: dict[int, list[str]] = {
         "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "speed", "step",
         "feed", "network", "prepare", "plan", "optimizer", "meter", "training", "evaluate",
         "probes", "checkpoint", "runlog", "predictions", "finishing", "experiment", "predict",
-        "lab", "lab.*",
+        "datasources", "lab", "lab.*",
         "posthoc", "posthoc.*",
     ],
     4: [

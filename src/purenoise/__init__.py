@@ -39,6 +39,7 @@ _HOME = {
     "long_tail_subset": "longtail",
     "ImbalancedCIFAR10": "data.imbalanced_cifar",
     "ImbalancedCIFAR100": "data.imbalanced_cifar",
+    "ArrayData": "data.arrays",
     "train": "experiment",
     "compare": "lab.running",
     "adjust_run": "posthoc.running",
@@ -73,6 +74,7 @@ __all__ = [  # noqa: RUF022 - in the order of first use
     "long_tail_subset",
     "ImbalancedCIFAR10",
     "ImbalancedCIFAR100",
+    "ArrayData",
     "train",
     "compare",
     "adjust_run",
@@ -89,6 +91,7 @@ if TYPE_CHECKING:
         DARSyncBatchNorm,
         dar_batch_norm,
     )
+    from purenoise.data.arrays import ArrayData
     from purenoise.data.imbalanced_cifar import ImbalancedCIFAR10, ImbalancedCIFAR100
     from purenoise.errors import PureNoiseError
     from purenoise.experiment import train

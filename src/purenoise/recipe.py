@@ -27,9 +27,10 @@ from purenoise.datasection import Data, Part, Share, Side
 from purenoise.errors import RecipeError, did_you_mean
 from purenoise.faults import keys, sentences
 from purenoise.methodfile import Method, known_methods, load_method, method_names
-from purenoise.names import SHORT_DATA, check_model, check_policy
+from purenoise.names import DATA_SETS, TORCHVISION, check_model, check_policy
 from purenoise.noisesection import Noise
 from purenoise.overrides import (
+    PLACE_KEYS,
     apply_overrides,
     data_section,
     parse_overrides,
@@ -39,6 +40,7 @@ from purenoise.overrides import (
 
 RECIPES = Path(__file__).parent / "recipes"
 LATER_KEYS = ("noise", "batch_norm")  # are hashed only where they are set
+LATER_DATA_KEYS = ("decode", *PLACE_KEYS)
 
 
 MethodOrName = Annotated[
@@ -210,13 +212,16 @@ class Recipe(Part):
         """Return all that changes the result, as plain values; the method written out."""
         idle = {
             "name": True, "out": True, "device": True, "train": {"save_seconds"},
-            "speed": {"resident"}, "data": {"memory_mib", "cache", "cache_mib"},
+            "speed": {"resident"}, "data": {"memory_mib", "cache", "cache_mib", "download"},
         }  # fmt: skip
         content = self.model_dump(mode="json", exclude=idle)  # type: ignore[arg-type]
         content["method"] = self.resolved_method().model_dump(mode="json")
         for key in LATER_KEYS:  # so that runs from before there were such keys keep their folders
             if getattr(self, key) == type(self).model_fields[key].default:
                 del content[key]
+        for key in LATER_DATA_KEYS:
+            if getattr(self.data, key) == Data.model_fields[key].default:
+                del content["data"][key]
         if self.data.name in ("cifar10", "cifar100"):  # MD5 sums are checked: any place will do
             del content["data"]["root"]
         return content
@@ -310,10 +315,24 @@ def folder_name(recipe: Recipe, base: Recipe) -> str:
 
 def _fitting(given: Mapping[str, Any]) -> str:
     """The recipe that fits a data= override."""
-    data = given.get("data", given.get("data.name"))
-    if data is None or data == "digits":
-        return "digits"
-    return f"{data}-lt" if data in SHORT_DATA else "folder"
+    data, name = given.get("data"), given.get("data.name")
+    if data is not None:
+        name = data_section(str(data))["name"]
+    return recipe_for(str(name)) if name is not None else "digits"
+
+
+def recipe_for(data_set: str) -> str:
+    """Return the name of the packaged recipe that fits a data set.
+
+    Example:
+        >>> recipe_for("cifar10"), recipe_for("torchvision:SVHN"), recipe_for("npz")
+        ('cifar10-lt', 'torchvision', 'npz')
+    """
+    if data_set in ("cifar10", "cifar100"):
+        return f"{data_set}-lt"
+    if data_set.startswith(TORCHVISION):
+        return TORCHVISION.rstrip(":")
+    return data_set if data_set in DATA_SETS else "folder"
 
 
 __all__ = ["Recipe", "folder_name", "known_methods", "load_recipe", "method_names", "recipe_names"]
