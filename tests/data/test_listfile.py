@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a case is a line
 """Lists of images: what is read, and every way in which a list can be wrong."""
 
 from __future__ import annotations
@@ -119,9 +120,7 @@ def test_links_that_lead_out_are_refused(root, tmp_path):
     os.symlink(tmp_path / "outside" / "x.png", root / "dog" / "link.png")
     os.symlink(root / "nothing", root / "dog" / "dangling.png")
     os.symlink("1.png", root / "dog" / "inside.png")
-    message = refused(
-        root, b"away/x.png 1\ndog/link.png 1\ndog/dangling.png 1\ndog/inside.png 1\n"
-    )
+    message = refused(root, b"away/x.png 1\ndog/link.png 1\ndog/dangling.png 1\ndog/inside.png 1\n")
     assert "have 3 faults" in message
     assert "links that lead out of the folder: 1: train.txt line 5 'away/x.png'" in message
     assert "line 6 'dog/link.png' (a link that leads out of the folder)" in message
@@ -175,11 +174,11 @@ def test_any_bytes_are_read_or_told(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("list") / "l.txt"
     path.write_bytes(content)
     faults = Faults()
-    try:
-        found = read_list(path, faults)
-    except DataError as error:
-        assert "is no text file" in error.message
+    if b"\0" in content:
+        with pytest.raises(DataError, match="is no text file"):
+            read_list(path, faults)
         return
+    found = read_list(path, faults)
     lines = [line for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
     assert len(found.paths) <= len(lines)
     for p, label in zip(found.paths, found.labels.tolist(), strict=True):
