@@ -155,3 +155,38 @@ def medmnist(path: Path, colour: bool = False, side: int = 28) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)
     return path
+
+
+def fashion_mnist(root: Path, sizes: Sequence[int] = (40, 40)) -> Path:
+    """Write FashionMNIST as torchvision keeps it: idx files of 10 balanced classes."""
+    raw = root / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for part, n in zip(("train", "t10k"), sizes, strict=True):
+        labels = (np.arange(n) % 10).astype(np.uint8)
+        pixels = draw.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        head = np.array([0x0803, n, 28, 28], ">i4").tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
+        head = np.array([0x0801, n], ">i4").tobytes()
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
+    return root
+
+
+def eurosat(root: Path) -> Path:
+    """Write EuroSAT as torchvision keeps it: a folder per class, no split."""
+    for c, name in enumerate(("AnnualCrop", "Forest", "River")):
+        for i in range(10):
+            picture(root / "eurosat" / "2750" / name / f"{name}_{i}.jpg", c, i, (64, 64))
+    return root
+
+
+def textures(root: Path) -> Path:
+    """Write the Describable Textures as torchvision keeps them: three lists of a partition."""
+    top = root / "dtd" / "dtd"
+    (top / "labels").mkdir(parents=True)
+    for s, split in enumerate(("train", "val", "test")):
+        names = [f"{k}/{k}_{s}{i}.jpg" for k in ("banded", "dotted") for i in range(4)]
+        (top / "labels" / f"{split}1.txt").write_text("\n".join(names) + "\n")
+        for i, name in enumerate(names):
+            picture(top / "images" / name, i // 4, 10 * s + i, (30, 40))
+    return root
