@@ -15,6 +15,7 @@ from benchmarks import (
     commands,
     epoch,
     folder,
+    listed,
     memory_kept,
     report,
     result,
@@ -26,7 +27,17 @@ from purenoise.runtime import keep_freed_memory, resolve_device, resolve_threads
 
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
-NAMES = ("step", "memory", "switches", "epoch", "augmenting", "folder", "commands", "result")
+NAMES = (
+    "step",
+    "memory",
+    "switches",
+    "epoch",
+    "augmenting",
+    "folder",
+    "listed",
+    "commands",
+    "result",
+)
 Part = tuple[str, Callable[[], bool | None]]
 
 
@@ -49,6 +60,8 @@ def parts(names: list[str], rows: Rows, data: str, deadline: float) -> Iterator[
             yield f"augmenting {policy}", partial(augmenting.measure, policy, rows)
     if "folder" in names:
         yield "folder", partial(folder.measure, rows, WORK)
+    if "listed" in names:
+        yield "listed", partial(listed.measure, rows, WORK)
     if "commands" in names:
         yield "commands", partial(commands.measure, rows)
     if "result" in names:

@@ -163,10 +163,9 @@ def data_section(text: str) -> dict[str, Any]:
         return {"name": text}
     if text.startswith("hf:"):
         return {"name": "hf", "root": text.removeprefix("hf:")}
-    ending = text.lower().rpartition(".")[2]
-    if ending == "npz":
+    if text.lower().endswith(".npz"):
         return {"name": "npz", "root": text}
-    if ending == "txt":
+    if text.lower().endswith(".txt"):
         return {"name": "list", "train_list": text}
     return {"name": "folder", "root": text}
 

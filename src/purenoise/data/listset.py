@@ -211,15 +211,16 @@ def read_lists(
     if first is None:
         raise DataError("There is no training list.", "Give data=LIST.txt, or data.train_list=...")
     folder = _folder(root, first)
-    places = {"train": find_list(first, folder)}
+    places = {"train": folder / first if train is None else find_list(first, folder)}
     for split, given in (("val", val), ("test", test)):
+        place = folder / usual[split] if split in usual else None
         if given is not None:
             places[split] = find_list(given, folder)
-        elif split in usual and find_list(usual[split], folder).is_file():
-            places[split] = find_list(usual[split], folder)
-        elif split in usual and split == "test":
+        elif place is not None and place.is_file():
+            places[split] = place
+        elif place is not None and split == "test":
             raise DataError(
-                f"{KNOWN[name].title} has a test list, and '{folder / usual[split]}' is not there.",
+                f"{KNOWN[name].title} has a test list, and '{place}' is not there.",
                 "Put it there, or give data.test_list=...",
             )
     faults = Faults()
@@ -230,9 +231,9 @@ def read_lists(
 
 
 def find_list(given: str, root: Path) -> Path:
-    """Return where a list lies: as the path stands, else in the folder of images."""
+    """Return where a list lies: as its path stands, or else in the folder of images."""
     path = Path(os.path.expanduser(given))
-    return path if path.is_file() or path.is_absolute() else root / path
+    return root / path if not path.is_file() and (root / path).is_file() else path
 
 
 def _folder(root: str | None, train: str) -> Path:
