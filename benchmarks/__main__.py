@@ -28,16 +28,8 @@ from purenoise.runtime import keep_freed_memory, resolve_device, resolve_threads
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
 NAMES = (
-    "step",
-    "memory",
-    "switches",
-    "epoch",
-    "augmenting",
-    "folder",
-    "listed",
-    "commands",
-    "result",
-)
+    "step", "memory", "switches", "epoch", "augmenting", "folder", "listed", "commands", "result",
+)  # fmt: skip
 Part = tuple[str, Callable[[], bool | None]]
 
 

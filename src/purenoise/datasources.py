@@ -119,6 +119,8 @@ def absolute_root(data: Data) -> Data:
     if data.name in LISTS:
         changes = _absolute_lists(data)
     path = os.path.expanduser(data.root or "")
+    if data.name.startswith(TORCHVISION) and path:  # which may be fetched there yet
+        changes["root"] = os.path.abspath(path)
     # Loading refuses a place that is missing in the user's own words.
     if path and data.name in WITH_ROOT and Path(path).exists():
         changes["root"] = os.path.realpath(path)

@@ -231,7 +231,7 @@ def test_bad_lists_stop_before_training(tmp_path, command: Command):
         (("data=nope.npz",), "There is no file 'nope.npz'."),
         (("data=hf:nope",), "There is no folder 'nope'."),
         (("data=torchvision:SVHM",), "Did you mean 'SVHN'?"),
-        (("data=torchvision:SVHN", "data.root=nope"), "torchvision:SVHN are not in 'nope'"),
+        (("data=torchvision:SVHN", "data.root=nope"), "nope' or cannot be read: Dataset not found"),
         (("imagenet-lt",), "There is no folder 'data/imagenet'."),
         (("celeba5",), "There is no folder 'data/celeba'."),
         (("data.name=npz",), "data.name is npz, and data.root is not set."),
