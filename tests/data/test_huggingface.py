@@ -91,6 +91,22 @@ def test_each_form_gives_the_same_images(tmp_path, save):
         assert all((image == truth(seed + i)).all() for i, image in enumerate(pixels))
 
 
+@pytest.mark.parametrize("save", [save_dict, save_parquet, save_folder])
+def test_nothing_is_asked_of_the_network(tmp_path, save, monkeypatch):
+    """With a network and no switch against it, no name is looked up and no address called."""
+    asked: list[object] = []
+
+    def spy(*given: object, **_: object) -> None:
+        asked.append(given)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("socket.getaddrinfo", spy)
+    save(tmp_path / "pets")
+    assert load(tmp_path / "pets").counts().tolist() == [6, 3]
+    assert asked == []
+
+
 def test_one_split_is_divided_and_made_long_tailed(tmp_path):
     """A single saved split is train; a part is set aside; the imbalance section works."""
     rows = {"image": [{"bytes": png(i), "path": None} for i in range(20)], "label": [0, 1] * 10}

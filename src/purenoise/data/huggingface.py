@@ -8,8 +8,10 @@ set from a stranger could name any file of this machine.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,21 +76,15 @@ def _splits(folder: Path) -> dict[str, Any]:
         import datasets
     except ImportError as error:
         raise DataError(MISSING, 'Run: pip install "purenoise[hf]"') from error
-    progress = datasets.utils.logging.is_progress_bar_enabled()
-    datasets.utils.logging.disable_progress_bar()
     try:
-        found = _read(datasets, folder)
+        with _quiet_and_offline(datasets):
+            found = _read(datasets, folder)
     except Exception as error:  # its builders raise many kinds of errors on strange files
-        text = (str(error) or type(error).__name__).partition("\n")[0][:160]
+        text = (str(error) or type(error).__name__).partition("\n")[0][:160].rstrip(".")
         raise DataError(
-            f"'{folder}' holds no data set of Hugging Face that can be read: {text}.".replace(
-                "..", "."
-            ),
+            f"'{folder}' holds no data set of Hugging Face that can be read: {text}.",
             "Expected: what save_to_disk wrote, Parquet files, or an image folder.",
         ) from error
-    finally:
-        if progress:
-            datasets.utils.logging.enable_progress_bar()
     parts: dict[str, Any] = {}
     for name, part in found.items():
         split = SPLIT_NAMES.get(str(name).casefold())
@@ -100,6 +96,21 @@ def _splits(folder: Path) -> dict[str, Any]:
             "Name the split with the training images train.",
         )
     return {split: parts[split] for split in ("train", "val", "test") if split in parts}
+
+
+@contextlib.contextmanager
+def _quiet_and_offline(datasets: Any) -> Iterator[None]:
+    """Show no progress, and keep `datasets` from telling its servers that a file is read."""
+    bars, counts = datasets.utils.logging.is_progress_bar_enabled(), "HF_UPDATE_DOWNLOAD_COUNTS"
+    before = getattr(datasets.config, counts, None)
+    datasets.utils.logging.disable_progress_bar()
+    setattr(datasets.config, counts, False)
+    try:
+        yield
+    finally:
+        setattr(datasets.config, counts, before)
+        if bars:
+            datasets.utils.logging.enable_progress_bar()
 
 
 def _read(datasets: Any, folder: Path) -> dict[str, Any]:
