@@ -16,6 +16,7 @@ from benchmarks import (
     comparing,
     epoch,
     folder,
+    listed,
     memory_kept,
     processes,
     report,
@@ -29,16 +30,9 @@ from purenoise.runtime import keep_freed_memory, resolve_device, resolve_threads
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
 NAMES = (
-    "step",
-    "memory",
-    "switches",
-    "epoch",
-    "augmenting",
-    "folder",
-    "commands",
-    "processes",
-    "result",
-)
+    "step", "memory", "switches", "epoch", "augmenting", "folder", "listed", "commands",
+    "comparing", "processes", "result",
+)  # fmt: skip
 Part = tuple[str, Callable[[], bool | None]]
 
 
@@ -61,6 +55,8 @@ def parts(names: list[str], rows: Rows, data: str, deadline: float) -> Iterator[
             yield f"augmenting {policy}", partial(augmenting.measure, policy, rows)
     if "folder" in names:
         yield "folder", partial(folder.measure, rows, WORK)
+    if "listed" in names:
+        yield "listed", partial(listed.measure, rows, WORK)
     if "commands" in names:
         yield "commands", partial(commands.measure, rows)
     if "comparing" in names:

@@ -15,9 +15,9 @@ from purenoise.darbn import dar_batch_norm
 from purenoise.models import build_model
 from purenoise.network import lay_out
 from purenoise.optimizer import build_optimizer
-from purenoise.recipe import Train
 from purenoise.speed import Switches
 from purenoise.step import Step
+from purenoise.trainsection import Train
 
 NOISE_SHARE = 0.25  # of the rows, in CIFAR-10-LT at imbalance ratio 100
 

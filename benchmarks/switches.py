@@ -13,8 +13,8 @@ from benchmarks.forms import Forms, Setting
 from benchmarks.rows import Rows
 from benchmarks.timing import alternate, ratios
 from purenoise.optimizer import build_optimizer
-from purenoise.recipe import Train
 from purenoise.speed import why_no_bf16, why_no_compile
+from purenoise.trainsection import Train
 
 ROUNDS = {"toy": 2, "small": 9, "full": 30}
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from purenoise import overrides, yamlfile
 from purenoise.errors import RecipeError
 from purenoise.methodfile import METHODS, Method, known_methods, load_method
+from purenoise.names import KNOWN_DATA
 from purenoise.recipe import (
     RECIPES,
-    SHORT_DATA,
     Recipe,
     folder_name,
     load_recipe,
@@ -457,7 +457,8 @@ SWITCH = "(YAML reads yes, no, on and off as true and false)"
         ("train.epochs.x=1", "unknown key 'train.epochs.x'. Did you mean 'train.epochs'?"),
         ("augment=opne", "augment.policy: There is no augmentation 'opne'. Did you mean 'open'?"),
         ("data.name=digit", "data.name: There is no data set 'digit'. Did you mean 'digits'? "
-                            "A folder of images is data=PATH"),
+                            "A folder of images is data=PATH; torchvision's data sets "
+                            "are torchvision:NAME"),
         ("subset=frist", "data.imbalance.subset: Subset 'frist' is neither a known subset nor a "
                          "file. Did you mean 'first'?"),
         ("model=resnt32", "model.name: There is no model 'resnt32'. Did you mean 'resnet32'? "
@@ -740,7 +741,58 @@ def test_the_block_can_fail() -> None:
     assert "blocked: pydantic" in run(code + "print('loaded')")
 
 
-def test_short_data_names_have_recipes() -> None:
-    """Every data set with a short name has the recipe that ``data=`` picks."""
-    for name in SHORT_DATA:
+def test_known_data_names_have_recipes() -> None:
+    """Every data set with a name of its own has the recipe that ``data=`` picks."""
+    for name in (*KNOWN_DATA, "torchvision:SVHN"):
         assert load_recipe(None, [f"data={name}"]).data.name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("a/list.txt", "train_list", "a/list.txt"),
+        ("set.npz", "root", "set.npz"),
+        ("hf:folder", "root", "folder"),
+        ("photos.d", "root", "photos.d"),
+    ],
+)
+def test_data_by_its_path_has_the_recipe_that_fits(text: str, key: str, value: str) -> None:
+    """What a path looks like decides how it is read; the recipe of that kind is taken."""
+    recipe = load_recipe(None, [f"data={text}"])
+    assert getattr(recipe.data, key) == value
+    assert recipe.name == recipe.data.name
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("data=torchvision:SVHM", "torchvision has no data set 'SVHM' for classification. Did you "
+                                  "mean 'SVHN'?"),
+        ("data=torchvision:CocoDetection", "torchvision:CocoDetection cannot be used: it is for "
+                                           "detection"),
+        ("data.train_list=a.txt", "train_list is for list, imagenet-lt, places-lt, inat2018 only, "
+                                  "and name is digits"),
+        ("data.decode=later", "decode is for list, imagenet-lt, places-lt, inat2018, celeba5 only, "
+                              "and name is digits"),
+    ],
+)  # fmt: skip
+def test_data_keys_that_do_not_fit_are_told(text: str, sentence: str) -> None:
+    """A key that means nothing for a data set, and a set that is none, are one sentence each."""
+    (fault,) = faults_of("digits", text)
+    assert sentence in fault
+
+
+def test_another_data_set_takes_no_lists_along() -> None:
+    """Choosing other data drops what says where the first one lies."""
+    given = ["data=a.txt", "data.test_list=b.txt"]
+    assert load_recipe(None, given).data.test_list == "b.txt"
+    base = load_recipe("list", ["data.train_list=a.txt"])
+    assert load_recipe("list", ["data=photos"]).data.train_list is None
+    assert base.digest() != load_recipe("list", ["data=b.txt"]).digest()
+
+
+def test_new_keys_leave_old_hashes_alone() -> None:
+    """A recipe without the newer keys has the hash that it had before they came."""
+    content = load_recipe("digits").content()["data"]
+    assert not {"decode", "download", "train_list", "sha256", "label_column"} & set(content)
+    assert load_recipe("digits", ["download=false"]).digest() == load_recipe("digits").digest()

@@ -33,9 +33,9 @@ from purenoise.models import build_model
 from purenoise.models.library import torchvision_weights
 from purenoise.models.weightsfile import load_file
 from purenoise.optimizer import build_optimizer
-from purenoise.recipe import Train
 from purenoise.speed import Switches
 from purenoise.step import Step
+from purenoise.trainsection import Train
 from tests.test_timm import SMALLEST, small_input
 
 timm = pytest.importorskip("timm")

@@ -40,6 +40,7 @@ _HOME = {
     "long_tail_subset": "longtail",
     "ImbalancedCIFAR10": "data.imbalanced_cifar",
     "ImbalancedCIFAR100": "data.imbalanced_cifar",
+    "ArrayData": "data.arrays",
     "train": "experiment",
     "compare": "lab.running",
     "adjust_run": "posthoc.running",
@@ -76,6 +77,7 @@ __all__ = [  # noqa: RUF022 - in the order of first use
     "long_tail_subset",
     "ImbalancedCIFAR10",
     "ImbalancedCIFAR100",
+    "ArrayData",
     "train",
     "compare",
     "adjust_run",
@@ -93,6 +95,7 @@ if TYPE_CHECKING:
         DARSyncBatchNorm,
         dar_batch_norm,
     )
+    from purenoise.data.arrays import ArrayData
     from purenoise.data.imbalanced_cifar import ImbalancedCIFAR10, ImbalancedCIFAR100
     from purenoise.deferred import DeferredSampler
     from purenoise.errors import PureNoiseError

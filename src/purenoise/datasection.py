@@ -19,7 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from purenoise.names import check_data_set, check_subset
+from purenoise.data.torchvision_names import check_torchvision_set
+from purenoise.names import LISTED_DATA, TORCHVISION, check_data_set, check_subset
 
 
 def _fraction(value: Any) -> Any:
@@ -32,6 +33,23 @@ def _fraction(value: Any) -> Any:
     return value
 
 
+def _check_name(name: str) -> str:
+    """Return the name of a data set, ours or one of torchvision's."""
+    if name.startswith(TORCHVISION):
+        return TORCHVISION + check_torchvision_set(name.removeprefix(TORCHVISION))
+    return check_data_set(name)
+
+
+# Keys that only some data sets have: they must not be given to others in vain.
+USED_BY: dict[str, tuple[str, ...]] = {
+    "train_list": ("list", *LISTED_DATA),
+    "val_list": ("list", *LISTED_DATA),
+    "test_list": ("list", *LISTED_DATA),
+    "decode": ("list", *LISTED_DATA, "celeba5"),
+    "image_column": ("hf",),
+    "label_column": ("hf",),
+    "sha256": ("arrays",),
+}
 Share = Annotated[float, BeforeValidator(_fraction)]
 Side = Annotated[int, Field(ge=1)]
 
@@ -110,8 +128,20 @@ class Normalize(Part):
 class Data(Part):
     """Which images, and which of them."""
 
-    name: Annotated[str, AfterValidator(check_data_set)] = "digits"
-    root: str | None = None
+    name: Annotated[str, AfterValidator(_check_name)] = "digits"
+    root: str | None = Field(default=None, description="the folder, or the file, of the images")
+    train_list: str | None = Field(default=None, description="file with lines `path label`")
+    val_list: str | None = None
+    test_list: str | None = None
+    decode: Literal["auto", "ahead", "later"] = Field(
+        default="auto", description="when listed images are decoded: before training, or in it"
+    )
+    image_column: str | None = None
+    label_column: str | None = None
+    sha256: str | None = Field(default=None, description="of arrays that were given in Python")
+    download: bool | None = Field(
+        default=None, description="fetch missing files: CIFAR unless false, torchvision: if true"
+    )
     imbalance: Imbalance = Imbalance()
     val_fraction: Share = Field(default=0.0, ge=0, lt=1)
     test_fraction: Share = Field(default=0.2, gt=0, lt=1)
@@ -145,6 +175,15 @@ class Data(Part):
     def _auto_size(cls, value: Any) -> Any:
         """Accept ``image_size: auto``, which is the same as saying nothing."""
         return None if value == "auto" else value
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> Data:
+        """Refuse keys that mean nothing for this data set."""
+        for key, names in USED_BY.items():
+            usual = type(self).model_fields[key].default
+            if self.name not in names and getattr(self, key) != usual:
+                raise ValueError(f"{key} is for {', '.join(names)} only, and name is {self.name}")
+        return self
 
     @field_validator("cache")
     @classmethod

@@ -15,10 +15,13 @@ import torch
 
 from purenoise.augment import build_augment
 from purenoise.checkpoint import save_state, state_bytes, state_of_bytes, write_whole
+from purenoise.data.arrays import ArrayData
 from purenoise.data.types import MemoryImages
+from purenoise.datasources import SAME_CALL, array_recipes
 from purenoise.errors import PureNoiseError, RunError, TrainingError
 from purenoise.finishing import finish
 from purenoise.fitting import make_plain, make_ready, phases_of, refuse_alone_only
+from purenoise.names import KNOWN_DATA
 from purenoise.network import lay_out, noted_network
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import (
@@ -27,7 +30,7 @@ from purenoise.prepare import (
     placed,
     prepare,
 )
-from purenoise.recipe import Recipe, load_recipe
+from purenoise.recipe import Recipe, load_recipe, recipe_for
 from purenoise.resuming import state_to_go_on, too_little_memory
 from purenoise.runidentity import run_identity, run_path
 from purenoise.runlog import RunFolder, RunLog, read_events
@@ -86,15 +89,19 @@ def train(recipe: str | Path | Recipe | None = None, **overrides: Any) -> Run:
         >>> run = pn.train("digits", method="erm", epochs=20)  # doctest: +SKIP
         >>> run.metrics["accuracy"]  # doctest: +SKIP
     """
+    arrays = overrides.get("data")
+    if isinstance(arrays, ArrayData):
+        given, base = array_recipes(recipe, arrays, overrides)
+        return run_recipe(given, base, command=SAME_CALL, data=prepare(given.data, arrays=arrays))
     if isinstance(recipe, Recipe):
         return run_recipe(recipe, recipe)
     name = str(recipe) if recipe else None
-    given = {key: plain(value) for key, value in overrides.items()}
-    texts = [f"{key}={as_typed(value)}" for key, value in given.items()]
+    values = {key: plain(value) for key, value in overrides.items()}
+    texts = [f"{key}={as_typed(value)}" for key, value in values.items()]
     words = ["purenoise", "train", *([name] if name else []), *texts]
-    chosen = [f"data={given['data']}"] if isinstance(given.get("data"), str) else []
+    chosen = [f"data={values['data']}"] if isinstance(values.get("data"), str) else []
     base = plain_recipe(name, chosen)
-    return run_recipe(load_recipe(name, values=given), base, command=shlex.join(words))
+    return run_recipe(load_recipe(name, values=values), base, command=shlex.join(words))
 
 
 def plain_recipe(name: str | None, overrides: Sequence[str]) -> Recipe:
@@ -104,7 +111,8 @@ def plain_recipe(name: str | None, overrides: Sequence[str]) -> Recipe:
     """
     named = [t for t in overrides if t.startswith("data=") and not t.startswith("data={")]
     recipe = load_recipe(name, named)
-    return load_recipe(name or "folder") if recipe.data.name == "folder" else recipe
+    known = recipe.data.name in KNOWN_DATA
+    return recipe if known else load_recipe(name or recipe_for(recipe.data.name))
 
 
 def run_recipe(

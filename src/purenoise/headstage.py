@@ -28,8 +28,8 @@ from purenoise.errors import RecipeError
 from purenoise.headspec import HeadSpec
 from purenoise.methodfile import PhaseSpec
 from purenoise.posthoc.heads import head_of, last_layer
-from purenoise.recipe import Train
 from purenoise.schedules import learning_rate
+from purenoise.trainsection import Train
 
 Build = Callable[[nn.Module, Train], torch.optim.Optimizer]
 LIMIT = "max_norm"  # in the optimiser's group, so that it is saved with the state

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from purenoise.longtail import FEW, groups, imbalance
+from purenoise.names import SHORT_DATA
 from purenoise.noise import replacement_probabilities
 from purenoise.recipe import Recipe
 
@@ -135,7 +136,7 @@ def _advice(found: Inspection, ratio: float, recipe: Recipe) -> list[str]:
         )
     if tests and max(tests) > 1.5 * min(tests):
         advice.append("The test set is imbalanced too: compare by balanced accuracy.")
-    if recipe.data.name == "folder" and recipe.augment.flip is None:
+    if recipe.data.name not in SHORT_DATA and recipe.augment.flip is None:
         advice.append(
             "Images are mirrored in training; if a mirrored image is another class (text, left and "
             "right hands), add augment.flip=false."

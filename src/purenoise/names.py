@@ -30,8 +30,12 @@ OWN_MODELS = (
     *("wide_resnet28_10", "wide_resnet40_10", "wide_resnet40_14"),
 )
 LIBRARIES = ("torchvision", "timm")
-SHORT_DATA = ("digits", "cifar10", "cifar100")  # `data=NAME`; anything else is a folder
-DATA_SETS = (*SHORT_DATA, "folder")
+SHORT_DATA = ("digits", "cifar10", "cifar100")  # `data=NAME`; their files lie anywhere
+LISTED_DATA = ("imagenet-lt", "places-lt", "inat2018")  # published lists of files
+KNOWN_DATA = (*SHORT_DATA, *LISTED_DATA, "celeba5")
+PLACED_DATA = ("folder", "list", "npz", "hf", "arrays")  # what they are depends on where they lie
+DATA_SETS = (*KNOWN_DATA, *PLACED_DATA)
+TORCHVISION = "torchvision:"  # before the name of one of torchvision's data sets
 
 _WIDE = re.compile(r"wide_resnet(\d+)_([1-9]\d*)")
 _ELSEWHERE = "Models of other libraries are written torchvision:NAME or timm:NAME."
@@ -95,7 +99,10 @@ def check_data_set(name: str) -> str:
         RecipeError: If it is unknown.
     """
     if name not in DATA_SETS:
-        hint = did_you_mean(name, DATA_SETS) + " A folder of images is data=PATH."
+        hint = (
+            f"{did_you_mean(name, DATA_SETS)} A folder of images is data=PATH; torchvision's data "
+            "sets are torchvision:NAME."
+        )
         raise RecipeError(f"There is no data set {name!r}.", hint)
     return name
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from purenoise.auxbn import CHILD
-from purenoise.recipe import Train
+from purenoise.trainsection import Train
 
 
 def build_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:

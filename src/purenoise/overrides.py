@@ -18,8 +18,10 @@ from pydantic import BaseModel
 from purenoise import yamlfile
 from purenoise.errors import RecipeError
 from purenoise.faults import keys, unknown_key
-from purenoise.names import SHORT_DATA
+from purenoise.names import KNOWN_DATA, PLACED_DATA, TORCHVISION
 
+# Of the data section: they say where one data set lies, and mean nothing for another.
+PLACE_KEYS = ("train_list", "val_list", "test_list", "image_column", "label_column", "sha256")
 FIRST_KEYS = {"augment": "policy", "noise": "kind"}  # of sections that a single word stands for
 
 
@@ -149,8 +151,23 @@ def _apart(
 
 
 def data_section(text: str) -> dict[str, Any]:
-    """Return what ``data: TEXT`` stands for: a data set by name, or a folder of images."""
-    return {"name": text} if text in SHORT_DATA else {"name": "folder", "root": text}
+    """Return what ``data: TEXT`` stands for: a data set by name, a file, or a folder of images.
+
+    Example:
+        >>> data_section("lists/train.txt")
+        {'name': 'list', 'train_list': 'lists/train.txt'}
+        >>> data_section("torchvision:SVHN"), data_section("photos")
+        ({'name': 'torchvision:SVHN'}, {'name': 'folder', 'root': 'photos'})
+    """
+    if text in KNOWN_DATA or text.startswith(TORCHVISION):
+        return {"name": text}
+    if text.startswith("hf:"):
+        return {"name": "hf", "root": text.removeprefix("hf:")}
+    if text.lower().endswith(".npz"):
+        return {"name": "npz", "root": text}
+    if text.lower().endswith(".txt"):
+        return {"name": "list", "train_list": text}
+    return {"name": "folder", "root": text}
 
 
 def _set_data(content: dict[str, Any], text: str) -> None:
@@ -159,9 +176,13 @@ def _set_data(content: dict[str, Any], text: str) -> None:
     if isinstance(before, str):
         before = data_section(before)
     rest = dict(before) if isinstance(before, dict) else {}
-    if rest.get("name") == "folder":
-        rest.pop("root", None)  # no data set is to be looked for among someone's images
-    content["data"] = rest | data_section(text)
+    chosen = data_section(text)
+    if rest.get("name") != chosen["name"]:
+        if rest.get("name") in PLACED_DATA:
+            rest.pop("root", None)  # no data set is to be looked for among someone's images
+        for key in PLACE_KEYS:
+            rest.pop(key, None)
+    content["data"] = rest | chosen
 
 
 def _resolve(key: str, known: list[str], faults: list[str]) -> str | None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     Discriminator,
     Field,
     Tag,
@@ -28,81 +27,27 @@ from purenoise.errors import RecipeError, did_you_mean
 from purenoise.faults import keys, sentences
 from purenoise.methodfile import Method, known_methods, load_method, method_names
 from purenoise.methodoptions import MethodOptions, with_options
-from purenoise.names import SHORT_DATA, check_model, check_policy
+from purenoise.names import DATA_SETS, TORCHVISION
 from purenoise.noisesection import Noise
 from purenoise.overrides import (
+    PLACE_KEYS,
     apply_overrides,
     data_section,
     parse_overrides,
     python_overrides,
     whole_keys,
 )
+from purenoise.trainsection import Augment, Eval, Model, Speed, Train
 
 RECIPES = Path(__file__).parent / "recipes"
 LATER_KEYS = ("noise", "batch_norm", "options")  # are hashed only where they are set
+LATER_DATA_KEYS = ("decode", *PLACE_KEYS)
 
 
 MethodOrName = Annotated[
     Annotated[str, Tag("name")] | Annotated[Method, Tag("written")],
     Discriminator(lambda value: "name" if isinstance(value, str) else "written"),
 ]
-
-
-class Augment(Part):
-    """What is done to training images."""
-
-    policy: Annotated[str, AfterValidator(check_policy)] = "none"
-    flip: bool | None = None
-
-
-class Model(Part):
-    """The network."""
-
-    name: Annotated[str, AfterValidator(check_model)] = "resnet32"
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    pretrained: bool = False
-    weights: str | None = Field(default=None, description="a file of weights, or a run's folder")
-    train: Literal["full", "last-block", "head"] = "full"  # what learns; the rest is frozen
-
-    @model_validator(mode="after")
-    def _one_beginning(self) -> Model:
-        if self.pretrained and self.weights is not None:
-            raise ValueError("pretrained and weights are two beginnings: give one of them")
-        return self
-
-
-class Train(Part):
-    """Optimiser and schedule."""
-
-    epochs: int = Field(default=200, ge=1)
-    batch_size: int = Field(default=128, ge=1)
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(default=0.1, gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = False
-    weight_decay: float = Field(default=2e-4, ge=0)
-    schedule: Literal["step", "cosine", "constant"] = "step"
-    warmup: int | None = Field(default=None, ge=0)
-    save_seconds: float = Field(default=30.0, ge=0)  # between states; 0: after every step
-
-
-Switch = bool | Literal["auto", "force"]
-
-
-class Speed(Part):
-    """What may be faster on some devices; it changes rounding and nothing else."""
-
-    step: Literal["auto", "two-pass", "masked"] = "auto"  # form of the steps with noise
-    channels_last: Switch = Field(default="auto", description="true, false, auto or force")
-    bf16: Switch = Field(default="auto", description="true, false, auto or force")
-    compile: Switch = Field(default="auto", description="true, false, auto or force")
-    resident: Switch = Field(default="auto", description="true, false, auto or force")
-
-
-class Eval(Part):
-    """When the test images are looked at (the last epoch always)."""
-
-    every: int = Field(default=1, ge=1)
 
 
 class Recipe(Part):
@@ -228,7 +173,7 @@ class Recipe(Part):
         """Return all that changes the result, as plain values; the method written out."""
         idle = {
             "name": True, "out": True, "device": True, "train": {"save_seconds"},
-            "speed": {"resident"}, "data": {"memory_mib", "cache", "cache_mib"},
+            "speed": {"resident"}, "data": {"memory_mib", "cache", "cache_mib", "download"},
         }  # fmt: skip
         content = self.model_dump(mode="json", exclude=idle)  # type: ignore[arg-type]
         content["method"] = self.resolved_method().model_dump(mode="json")
@@ -238,6 +183,9 @@ class Recipe(Part):
         for key in ("weights", "train"):  # likewise
             if getattr(self.model, key) == Model.model_fields[key].default:
                 del content["model"][key]
+        for key in LATER_DATA_KEYS:
+            if getattr(self.data, key) == Data.model_fields[key].default:
+                del content["data"][key]
         if self.data.name in ("cifar10", "cifar100"):  # MD5 sums are checked: any place will do
             del content["data"]["root"]
         return content
@@ -331,10 +279,24 @@ def folder_name(recipe: Recipe, base: Recipe) -> str:
 
 def _fitting(given: Mapping[str, Any]) -> str:
     """The recipe that fits a data= override."""
-    data = given.get("data", given.get("data.name"))
-    if data is None or data == "digits":
-        return "digits"
-    return f"{data}-lt" if data in SHORT_DATA else "folder"
+    data, name = given.get("data"), given.get("data.name")
+    if data is not None:
+        name = data_section(str(data))["name"]
+    return recipe_for(str(name)) if name is not None else "digits"
+
+
+def recipe_for(data_set: str) -> str:
+    """Return the name of the packaged recipe that fits a data set.
+
+    Example:
+        >>> recipe_for("cifar10"), recipe_for("torchvision:SVHN"), recipe_for("npz")
+        ('cifar10-lt', 'torchvision', 'npz')
+    """
+    if data_set in ("cifar10", "cifar100"):
+        return f"{data_set}-lt"
+    if data_set.startswith(TORCHVISION):
+        return TORCHVISION.rstrip(":")
+    return data_set if data_set in DATA_SETS else "folder"
 
 
 __all__ = ["Recipe", "folder_name", "known_methods", "load_recipe", "method_names", "recipe_names"]

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from purenoise.errors import RecipeError
-from purenoise.recipe import Speed
+from purenoise.trainsection import Speed
 
 Asked = bool | str
 

@@ -32,7 +32,7 @@ def test_every_benchmark_runs_at_toy_size(tmp_path):
     assert tuple(rows[0]) == COLUMNS
     kinds = {row["benchmark"] for row in rows if row["case"] != "all"}
     assert kinds == {"step", "switches", "memory kept", "epoch", "augmenting", "folder",
-                     "commands", "comparing", "processes", "result"}  # fmt: skip
+                     "listed", "commands", "comparing", "processes", "result"}  # fmt: skip
     assert all(float(row["low"]) <= float(row["median"]) <= float(row["high"]) for row in rows)
     assert all(row["torch"] == torch.__version__ and row["cpu"] for row in rows)
     found = {row["metric"]: float(row["median"]) for row in rows if row["benchmark"] == "step"}

@@ -115,7 +115,7 @@ def decode(file: BinaryIO) -> tuple[Image.Image, tuple[str, ...]]:
             image.load()
             remarks = _remarks(image)
             ImageOps.exif_transpose(image, in_place=True)
-            return _to_grey_or_colour(image), remarks
+            return to_grey_or_colour(image), remarks
     except UnusableImageError:
         raise
     except UnidentifiedImageError:
@@ -278,7 +278,7 @@ def _remarks(image: Image.Image) -> tuple[str, ...]:
     return (ANIMATED,) * animated + (TRANSPARENT,) * image.has_transparency_data
 
 
-def _to_grey_or_colour(image: Image.Image) -> Image.Image:
+def to_grey_or_colour(image: Image.Image) -> Image.Image:
     """Return an image as ``L`` or ``RGB``, with transparency put on white."""
     mode = "L" if image.mode in GREY_MODES else "RGB"
     if not image.has_transparency_data:

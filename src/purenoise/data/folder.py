@@ -223,7 +223,7 @@ def _split_files(
         wanted = [_n_wanted(total[label], fraction) for label in scan.class_names]
         parts["train"], parts[name] = _draw(parts["train"], scan.class_names, wanted, generator)
         notes.append(
-            f"There is no {name} folder: {len(parts[name])} images were set aside "
+            f"There is no {name} {scan.kind}: {len(parts[name])} images were set aside "
             f"({fraction:.0%} of each class, seed {seed})."
         )
     for name, files in parts.items():

@@ -58,6 +58,7 @@ class FolderScan:
         ignored_folders: Folders beside the splits, which are not read.
         notes: How decoded images are kept, one sentence each.
         kept: Where they are kept; None: nowhere.
+        kind: What says which image is in which split: ``folder`` or ``list``.
     """
 
     root: Path
@@ -69,6 +70,7 @@ class FolderScan:
     ignored_folders: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
     kept: Kept | None = field(default=None, compare=False, repr=False)
+    kind: str = "folder"
 
     def counts(self, split: str = "") -> dict[str, int]:
         """Return the number of usable images per class in ``split`` (empty: in all of them)."""
@@ -120,8 +122,21 @@ def scan_folder(root: str | Path, keep: Keep | None = None) -> FolderScan:
             class folders that are links; splits and class folders cannot be told apart; or decoded
             images cannot be kept in a place that was asked for.
     """
-    listing = list_folder(root)
-    table, kept, notes = examine_files(listing, keep or Keep())
+    return scan_listing(list_folder(root), keep or Keep())
+
+
+def scan_listing(listing: Listing, keep: Keep, kind: str = "folder") -> FolderScan:
+    """Look at every file of a listing, as `scan_folder` does.
+
+    Args:
+        listing: The files.
+        keep: What becomes of the pixels.
+        kind: What says which image is in which split: ``folder`` or ``list``.
+
+    Raises:
+        DataError: Decoded images cannot be kept in a place that was asked for.
+    """
+    table, kept, notes = examine_files(listing, keep)
     images, unusable = _as_files(listing, table)
     return FolderScan(
         root=listing.root,
@@ -133,6 +148,7 @@ def scan_folder(root: str | Path, keep: Keep | None = None) -> FolderScan:
         ignored_folders=listing.ignored_folders,
         notes=tuple(notes),
         kept=kept,
+        kind=kind,
     )
 
 

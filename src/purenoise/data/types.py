@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+SAMPLE = 2000  # images from which statistics come where there are too many to look at
+
 
 class Images(Protocol):
     """Images that are read by index."""
@@ -119,6 +121,8 @@ class Dataset:
         fingerprint: SHA-256 over classes, splits, labels and content of the images, but not their
             names; None until it is known.
         notes: What was found while loading that a user should know, one sentence each.
+        sampled: Whether there are so many images, decoded each time they are asked for, that
+            statistics are to be taken from some of them.
     """
 
     name: str
@@ -131,6 +135,7 @@ class Dataset:
     subset_sha256: str | None = None
     fingerprint: str | None = None
     notes: tuple[str, ...] = field(default=())
+    sampled: bool = False
 
     @property
     def n_classes(self) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from purenoise.data.arrays import ArrayData
 from purenoise.errors import PureNoiseError, RunError
 from purenoise.fitting import make_ready, phases_of
 from purenoise.lab.comparison import Comparison, analyse
@@ -186,6 +187,12 @@ def compare(
         >>> found = pn.compare("digits", methods=["erm", "open"], seeds=5)  # doctest: +SKIP
         >>> found.differences[0].headline.estimate.mean  # doctest: +SKIP
     """
+    if isinstance(overrides.get("data"), ArrayData):
+        raise RunError(
+            "A comparison trains in processes of its own, which do not have the arrays.",
+            "Keep them in a file (numpy.savez: train_images, train_labels, test_images, "
+            "test_labels) and give data=FILE.npz.",
+        )
     given = {key: plain(value) for key, value in overrides.items()}
     plan = plan_comparison(
         str(recipe) if recipe else None,

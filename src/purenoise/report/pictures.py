@@ -19,6 +19,7 @@ from PIL import Image
 from purenoise.errors import PureNoiseError
 from purenoise.lab.comparison import Comparison, Difference
 from purenoise.lab.records import Record
+from purenoise.names import SHORT_DATA
 from purenoise.noise import noise_images
 from purenoise.prepare import Prepared, prepare
 from purenoise.report.answers import Answers
@@ -39,7 +40,7 @@ def load_images(record: Record) -> Prepared | str:
             from purenoise.data.cifar import load_cifar
 
             load_cifar(data.name, data.root or "data", download=False)
-        prepared = prepare(data)
+        prepared = prepare(data.model_copy(update={"download": False}))
     except PureNoiseError as error:
         return f"There are no example images, because the data are not here: {error.message}"
     if prepared.dataset.fingerprint != record.summary.get("fingerprint"):
@@ -158,4 +159,4 @@ def source(image: NDArray[np.uint8]) -> str:
 def few_enough(records: Sequence[Record], most: int) -> bool:
     """Whether the images can be looked at again in little time."""
     s = records[0].summary
-    return records[0].recipe.data.name != "folder" or s["n_train"] + s["n_test"] <= most
+    return records[0].recipe.data.name in SHORT_DATA or s["n_train"] + s["n_test"] <= most
