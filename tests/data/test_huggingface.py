@@ -101,6 +101,8 @@ def test_nothing_is_asked_of_the_network(tmp_path, save, monkeypatch):
         raise OSError("no network in this test")
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
+    monkeypatch.setattr(datasets.load, "get_session", spy)  # what it would count a use with
     monkeypatch.setattr("socket.getaddrinfo", spy)
     save(tmp_path / "pets")
     assert load(tmp_path / "pets").counts().tolist() == [6, 3]
