@@ -31,10 +31,13 @@ FLOORS: dict[int, list[str]] = {
         "probes", "checkpoint", "runlog", "predictions", "finishing", "experiment", "predict",
         "lab", "lab.*",
         "posthoc", "posthoc.*",
+        "export", "export.manifest", "export.source", "export.standalone", "export.checking",
+        "export.plainweights", "export.onnxfile", "export.program", "export.reading",
     ],
     4: [
         "report", "report.*", "terminal", "terminal.*", "cli", "__main__", "inspection", "doctor",
         "ldamfiles", "ldamflags",
+        "export.*",
     ],
     5: [""],  # the package itself, which only names what it offers
 }  # fmt: skip

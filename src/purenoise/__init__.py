@@ -42,6 +42,7 @@ _HOME = {
     "train": "experiment",
     "compare": "lab.running",
     "adjust_run": "posthoc.running",
+    "export_run": "export.running",
     "PureNoiseError": "errors",
 }
 
@@ -76,6 +77,7 @@ __all__ = [  # noqa: RUF022 - in the order of first use
     "train",
     "compare",
     "adjust_run",
+    "export_run",
     "PureNoiseError",
     "__version__",
 ]
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from purenoise.data.imbalanced_cifar import ImbalancedCIFAR10, ImbalancedCIFAR100
     from purenoise.errors import PureNoiseError
     from purenoise.experiment import train
+    from purenoise.export.running import export_run
     from purenoise.inloop import NoiseAugment, PureNoise
     from purenoise.lab.running import compare
     from purenoise.longtail import imbalanced_counts, long_tail_subset

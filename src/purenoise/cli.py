@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from purenoise.errors import PureNoiseError, RunError, did_you_mean
+from purenoise.errors import PureNoiseError, RunError
 from purenoise.terminal.adjusting import adjust
+from purenoise.terminal.exporting import export
+from purenoise.terminal.predicting import predict
 
 app = typer.Typer(
     name="purenoise",
@@ -27,7 +29,8 @@ app = typer.Typer(
 )
 recipes_app = typer.Typer(help="Recipes: list, show, copy, check.", no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes")
-app.command()(adjust)
+for command in (adjust, export, predict):
+    app.command()(command)
 
 Arguments = Annotated[
     list[str] | None,
@@ -176,33 +179,6 @@ def report(
     with _console().status("loading", spinner="line"):
         from purenoise.report.command import run_report
     run_report(_console(), arguments)
-
-
-@app.command()
-def predict(
-    run: RunArgument,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images or folders.")],
-    top: Annotated[int, typer.Option(min=1, help="Classes to name per image.")] = 3,
-    output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
-) -> None:
-    """Predict the class of images with a finished run."""
-    if output not in ("table", "csv", "json"):
-        hint = did_you_mean(output, ("table", "csv", "json"))
-        raise RunError(f"--format {output!r} is not known.", hint)
-    from purenoise.predict import predict as predict_images
-    from purenoise.terminal.tables import predictions_table, print_predictions_csv
-
-    predictions = predict_images(run, images, top)
-    if output == "json":
-        _print_json([p.as_dict() for p in predictions])
-    elif output == "csv":
-        print_predictions_csv(predictions, top)
-    else:
-        _console().print(predictions_table(predictions))
-    failed = sum(bool(p.error) for p in predictions)
-    if failed:
-        _errors().print(f"{failed} of {len(predictions)} images could not be read.")
-        raise typer.Exit(2)
 
 
 @app.command()
