@@ -37,8 +37,8 @@ OVERALL = (
 LIMITS = (
     "One seed. How far another seed would be from these numbers was not measured here; "
     "purenoise compare does that.",
-    "The test images come from where the training images come from. Images from elsewhere (another "
-    "camera, place or time) were not measured.",
+    "The test images are of the same data set as the training images. Images from elsewhere "
+    "(another camera, place or time) were not measured.",
     "The network always names one of its classes. What it says of images that belong to none was "
     "not tested for this card.",
     "Whether it treats groups of people differently, and how it stands up to attacks or to damaged "
@@ -193,4 +193,4 @@ def _licence() -> Section:
 
 
 def _numbers(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{v:.6g}" for v in values)
+    return ", ".join(f"{v:.9g}" for v in values)

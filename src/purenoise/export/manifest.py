@@ -58,16 +58,16 @@ def read_manifest(text: str | None, path: object) -> Manifest:
     """Read what a file says of itself.
 
     Args:
-        text: JSON, or None if the file says nothing.
+        text: JSON, or None if the file says nothing; a run's own weights name only their recipe.
         path: Of the file, for messages.
 
     Raises:
         RunError: If it says nothing, or nothing that can be used (the first faults are named).
     """
-    if text is None:
+    if text is None or '"weights_digest"' not in text:
         raise RunError(
             f"{path} does not say what its classes and its image size are.",
-            "Give the folder of a run, or a file that `purenoise export` wrote.",
+            "Give the folder of the run, or a file that `purenoise export` wrote.",
         )
     try:
         return Manifest.model_validate_json(text)

@@ -64,7 +64,9 @@ def read_weights(path: Path) -> tuple[Standalone, Manifest]:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)
     except (SafetensorError, OSError, ValueError) as error:
-        raise RunError(f"{path} is truncated or no safetensors file: {error}.") from error
+        raise RunError(
+            f"{path} is truncated or no safetensors file: {error}.", "Export the run again."
+        ) from error
     manifest = read_manifest(text, path)
     try:
         model = _built(manifest)
