@@ -19,7 +19,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return folders of finished runs: small networks, an epoch or two."""
     out = tmp_path_factory.mktemp("runs")
     digits = {"threads": 1, "out": str(out), "model": "resnet8", "epochs": 2}
-    photos = {"threads": 1, "out": str(out), "epochs": 1, "batch_size": 8,
+    photos = {"threads": 1, "out": str(out), "epochs": 1, "batch_size": 8, "lr": 0.001,
               "data": str(make_images(out / "photos", COLOURS, size=32)),
               "data.image_size": 32}  # fmt: skip
     made = {
@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "tau-norm": pn.train("digits", **digits, method="tau-norm"),
         "ldam": pn.train("digits", **digits, method="ldam"),
         "double": pn.train("digits", **digits, method="open", precision="float64"),
-        "torchvision": pn.train(**photos, model="torchvision:mobilenet_v3_small", method="open"),
+        "torchvision": pn.train(**photos, model="torchvision:resnet18", method="open"),
         "timm": pn.train(**photos, model="timm:test_byobnet", method="erm"),
     }
     return {name: run.folder for name, run in made.items()}
