@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import purenoise as pn
 from purenoise.errors import PureNoiseError
@@ -35,11 +36,15 @@ TORCHVISION = ("resnet18", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_
                "efficientnet_b0", "mnasnet0_5", "densenet121", "regnet_y_400mf")  # fmt: skip
 ORDINARY = ("torchvision:shufflenet_v2_x0_5", "timm:test_byobnet")
 CLASSES = 5
+LIMIT = 1e-4  # of a difference, as a share of the largest logit
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 
 
 class Row(NamedTuple):
-    """What became of one model: its largest difference of logits in ONNX, or why not."""
+    """What became of one model: differences as shares of the largest logit, or why there are none.
+
+    Shares, because the logits of a network with random weights can be of any size.
+    """
 
     name: str
     parameters: int = 0
@@ -74,6 +79,9 @@ def names() -> list[str]:
 def open_step(model: nn.Module, x: torch.Tensor) -> None:
     """Train a model for one OPeN step, in place, and make it plain again."""
     pn.convert(model).train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = 1.0  # or one step leaves statistics with which all logits vanish
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
     logits = pn.two_pass(model, x, torch.rand_like(x))
     F.cross_entropy(logits, torch.arange(len(logits)) % CLASSES).backward()
@@ -98,13 +106,14 @@ def try_model(name: str) -> Row:
                                          for k, v in model.state_dict().items()})))  # fmt: skip
         network, shape = Standalone(fresh.eval(), MEAN, STD), tuple(x.shape[1:])
         pixels = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+        size = float(np.abs(answers(network, pixels)).max())
         try:
             got = answers(traced(network, shape).module(), pixels)
-            program = f"{np.abs(got - answers(network, pixels)).max():.1g}"
+            program = f"{np.abs(got - answers(network, pixels)).max() / size:.1g}"
         except PureNoiseError as error:
             program = error.message[:90]
         try:
-            onnx = f"{check_onnx(network, shape, Probe(pixels, 'uniform noise')):.1g}"
+            onnx = f"{check_onnx(network, shape, Probe(pixels, 'uniform noise')) / size:.1g}"
         except PureNoiseError as error:
             onnx = error.message[:90]
         return Row(name, n, "ok", program, onnx)
@@ -115,8 +124,8 @@ def check(name: str) -> None:
     row = try_model(name)
     print(row)
     assert row.step == "ok", row
-    assert float(row.program) < 1e-3, row
-    assert float(row.onnx) < 1e-3, row
+    assert float(row.program) < LIMIT, row
+    assert float(row.onnx) < LIMIT, row
 
 
 @pytest.mark.parametrize("name", ORDINARY)
