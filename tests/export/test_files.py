@@ -21,10 +21,12 @@ from torch.nn import functional as F
 import purenoise as pn
 from purenoise.errors import ModelError, PureNoiseError, RecipeError, RunError
 from purenoise.export import checking, onnxfile
+from purenoise.export.reading import open_classifier
 from purenoise.export.running import export_all
 from purenoise.export.source import load_finished
 from purenoise.models import build_model
 
+from ..e2e.support import make_images
 from .support import measured, pixels_of, plainly, summary_of
 
 LIMIT = 1e-4
@@ -101,6 +103,22 @@ def test_lines_of_the_card_load_the_weights(name: str, runs, tmp_path: Path, mon
     exec(f"from safetensors{code}", scope)
     logits = plainly(scope["model"], runs[name], pixels_of(runs[name]))
     assert close(logits, measured(runs[name]))
+
+
+def test_mnasnet_is_saved_loaded_and_exported(tmp_path: Path, monkeypatch):
+    """The one model that asks for versions in a state dict: runs are read again, lines work."""
+    run = pn.train(
+        data=str(make_images(tmp_path / "photos", {"a": 6, "b": 4}, size=32)), epochs=1, lr=0.001,
+        threads=1, model="torchvision:mnasnet0_5", method="erm", out=str(tmp_path / "runs"),
+        **{"data.image_size": 32},
+    ).folder  # fmt: skip
+    export_all(run, ["weights", "card"], tmp_path)
+    code = (tmp_path / "card.md").read_text().split("```\nfrom safetensors")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, nn.Module] = {}
+    exec(f"from safetensors{code}", scope)
+    assert close(plainly(scope["model"], run, pixels_of(run)), measured(run))
+    assert open_classifier("model.safetensors").class_names == ("a", "b")
 
 
 @pytest.mark.parametrize("method", ["logit-adjustment", "tau-norm", "temperature", "offsets"])

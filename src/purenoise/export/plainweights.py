@@ -9,6 +9,7 @@ normalises features, which no linear layer does. Its weights load into our own `
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -25,6 +26,8 @@ from purenoise.export.standalone import Standalone, answers
 from purenoise.models import CosineLinear, build_model
 
 SUFFIX = ".safetensors"
+# Their `load_state_dict` asks for the versions that a state dict made by torch carries with it.
+ASK_FOR_VERSIONS = ("torchvision:mnasnet",)
 
 
 def weights_bytes(model: nn.Module, manifest: Manifest) -> bytes:
@@ -43,9 +46,12 @@ def check_weights(content: bytes, expected: Standalone, manifest: Manifest, prob
         RunError: If the model has other keys or shapes, or says something else.
     """
     fresh = _built(manifest)
+    tensors = OrderedDict(read_tensors(content))
+    if manifest.model.startswith(ASK_FOR_VERSIONS):
+        tensors._metadata = fresh.state_dict()._metadata  # type: ignore[attr-defined]
     try:
-        fresh.load_state_dict(read_tensors(content), strict=True)
-    except RuntimeError as error:
+        fresh.load_state_dict(tensors, strict=True)
+    except (RuntimeError, ValueError) as error:
         raise RunError(
             f"The weights do not fit the plain {manifest.model}: {_first_line(error)}",
             "Nothing was written.",
@@ -96,11 +102,12 @@ def how_to_load(manifest: Manifest) -> tuple[str, ...]:
     else:
         lines = ["from purenoise.models import build_model",
                  f"model = build_model({manifest.model!r}, {n}{own})"]  # fmt: skip
-    return (
-        "from safetensors.torch import load_file", *lines,
-        "model.load_state_dict(load_file('model.safetensors'), strict=True)",
-        "model.eval()",
-    )  # fmt: skip
+    load = ["model.load_state_dict(load_file('model.safetensors'), strict=True)"]
+    if manifest.model.startswith(ASK_FOR_VERSIONS):
+        load = ["state = model.state_dict()  # with the versions that this model asks for",
+                "state.update(load_file('model.safetensors'))",
+                "model.load_state_dict(state, strict=True)"]  # fmt: skip
+    return ("from safetensors.torch import load_file", *lines, *load, "model.eval()")
 
 
 def _built(manifest: Manifest) -> nn.Module:
