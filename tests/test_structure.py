@@ -37,11 +37,14 @@ FLOORS: dict[int, list[str]] = {
         "estimatorfit", "datasources",
         "lab", "lab.*",
         "posthoc", "posthoc.*",
+        "export", "export.manifest", "export.source", "export.standalone", "export.checking",
+        "export.plainweights", "export.onnxfile", "export.program", "export.reading",
     ],
     4: [
         "report", "report.*", "terminal", "terminal.*", "cli", "__main__", "inspection", "doctor",
         "estimator",
         "ldamfiles", "ldamflags",
+        "export.*",
     ],
     5: [""],  # the package itself, which only names what it offers
 }  # fmt: skip

@@ -45,6 +45,7 @@ _HOME = {
     "compare": "lab.running",
     "adjust_run": "posthoc.running",
     "OPeNClassifier": "estimator",
+    "export_run": "export.running",
     "PureNoiseError": "errors",
 }
 
@@ -82,6 +83,7 @@ __all__ = [  # noqa: RUF022 - in the order of first use
     "compare",
     "adjust_run",
     "OPeNClassifier",
+    "export_run",
     "PureNoiseError",
     "__version__",
 ]
@@ -101,6 +103,7 @@ if TYPE_CHECKING:
     from purenoise.errors import PureNoiseError
     from purenoise.estimator import OPeNClassifier
     from purenoise.experiment import train
+    from purenoise.export.running import export_run
     from purenoise.inloop import NoiseAugment, PureNoise
     from purenoise.lab.running import compare
     from purenoise.longtail import imbalanced_counts, long_tail_subset

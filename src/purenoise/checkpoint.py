@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -166,6 +167,8 @@ def load_weights(path: Path, model: nn.Module) -> None:
             + (f" and {len(wrong) - 3} more differences." if len(wrong) > 3 else "."),
             "The recipe beside the weights says which model they belong to.",
         )
+    tensors = OrderedDict(tensors)  # mnasnet of torchvision takes no dict without its versions:
+    tensors._metadata = own._metadata  # type: ignore[attr-defined]
     model.load_state_dict(tensors)
 
 

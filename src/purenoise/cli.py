@@ -16,10 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from purenoise.errors import PureNoiseError, RunError, did_you_mean
+from purenoise.errors import PureNoiseError, RunError
 from purenoise.terminal.adjusting import adjust
 from purenoise.terminal.arguments import Arguments, split_words
+from purenoise.terminal.exporting import export
 from purenoise.terminal.following import FOLLOWERS_WAIT, follows, refuse_several, team_of_commands
+from purenoise.terminal.predicting import predict
 from purenoise.terminal.recipes import recipes_app
 
 app = typer.Typer(
@@ -31,7 +33,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(recipes_app, name="recipes")
-app.command()(adjust)
+for command in (adjust, export, predict):
+    app.command()(command)
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 
@@ -183,33 +186,6 @@ def report(
     with _console().status("loading", spinner="line"):
         from purenoise.report.command import run_report
     run_report(_console(), arguments)
-
-
-@app.command()
-def predict(
-    run: RunArgument,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images or folders.")],
-    top: Annotated[int, typer.Option(min=1, help="Classes to name per image.")] = 3,
-    output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
-) -> None:
-    """Predict the class of images with a finished run."""
-    if output not in ("table", "csv", "json"):
-        hint = did_you_mean(output, ("table", "csv", "json"))
-        raise RunError(f"--format {output!r} is not known.", hint)
-    from purenoise.predict import predict as predict_images
-    from purenoise.terminal.tables import predictions_table, print_predictions_csv
-
-    predictions = predict_images(run, images, top)
-    if output == "json":
-        _print_json([p.as_dict() for p in predictions])
-    elif output == "csv":
-        print_predictions_csv(predictions, top)
-    else:
-        _console().print(predictions_table(predictions))
-    failed = sum(bool(p.error) for p in predictions)
-    if failed:
-        _errors().print(f"{failed} of {len(predictions)} images could not be read.")
-        raise typer.Exit(2)
 
 
 @app.command()

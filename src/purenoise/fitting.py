@@ -73,7 +73,7 @@ def make_ready(
     if ":" in name:  # our own take any size
         check_input(model, name, shape, data.dataset.n_classes)
     frozen = freeze(model, recipe.model.train)
-    if ":" in name or recipe.model.train != "full":
+    if recipe.model.train != "full":
         notes.append(frozen.sentence(recipe.model.train))
     if any(phase.has_noise for phase in phases):
         check_source(recipe.noise)

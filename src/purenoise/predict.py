@@ -1,4 +1,4 @@
-"""Class and probability for images of one's own, from a finished run."""
+"""Class and probability for images of one's own, from a finished run or an exported network."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import numpy as np
 from PIL import Image
 
 from purenoise.data.decode import FORMATS, is_image, load_image
-from purenoise.data.types import MemoryImages
 from purenoise.errors import DataError
-from purenoise.evaluate import predict_logits
+from purenoise.export.reading import open_classifier
 from purenoise.metrics import probabilities
-from purenoise.network import load_run
 
 BATCH = 256
 
@@ -70,38 +68,40 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def predict(folder: str | Path, images: Sequence[str | Path], top: int = 3) -> list[Prediction]:
-    """Predict images with a finished run.
+def predict(
+    source: str | Path, images: Sequence[str | Path], top: int = 3, *, trust: bool = False
+) -> list[Prediction]:
+    """Predict images with a finished run or an exported network.
 
     Args:
-        folder: Of the run.
+        source: Folder of a run or of an adjusted run; or an exported ``.safetensors``, ``.onnx`` or
+            ``.pt2`` file.
         images: Image files or folders.
         top: How many classes to name per image.
+        trust: Whether a ``.pt2`` file, which can run code when it is read, may be read.
 
     Returns:
         One prediction per image, in order; an image that cannot be read has an ``error``.
 
     Raises:
-        RunError: If the run cannot be loaded.
+        RunError: If the run or the file cannot be loaded.
+        ModelError: If a library that the file needs is not installed.
         DataError: If a path does not exist or holds no image.
     """
-    _, summary, model = load_run(folder)
+    classifier = open_classifier(source, trust=trust)
     files = find_images(images)
-    shape = tuple(summary["image_shape"])
-    mean, std = summary["normalize"]
     predictions: list[Prediction] = []
     for start in range(0, len(files), BATCH):
         part = files[start : start + BATCH]
-        arrays, errors = _load(part, (shape[0], shape[1], shape[2]))
+        arrays, errors = _load(part, classifier.image_shape)
         rows: Iterator[Any] = iter(())
         if arrays:
-            logits = predict_logits(model, MemoryImages(np.stack(arrays)), mean, std)
-            rows = iter(probabilities(logits))
+            rows = iter(probabilities(classifier.logits(np.stack(arrays))))
         for path in part:
             if path in errors:
                 predictions.append(Prediction(str(path), error=errors[path]))
             else:
-                predictions.append(_named(path, next(rows), summary["class_names"], top))
+                predictions.append(_named(path, next(rows), classifier.class_names, top))
     return predictions
 
 

@@ -12,7 +12,6 @@ summary in the shape of a run's.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import math
@@ -32,8 +31,9 @@ from purenoise.errors import RecipeError, RunError, did_you_mean
 from purenoise.evaluate import predict_logits
 from purenoise.metrics import evaluate_logits
 from purenoise.network import load_run
+from purenoise.posthoc.change import Change, Logits
 from purenoise.posthoc.fitting import fit_offsets, fit_temperature
-from purenoise.posthoc.heads import check_tau, fold_shift, fold_tau, head_of, prior_shift
+from purenoise.posthoc.heads import check_tau, prior_shift
 from purenoise.posthoc.priors import Prior, read_prior
 from purenoise.predictions import read_predictions, write_predictions
 from purenoise.prepare import Prepared, check_unchanged, prepare
@@ -50,7 +50,6 @@ METHODS: dict[str, tuple[str, ...]] = {
 LEAVE = " tau=0 leaves them out of the adjustment, and offsets fit its strength."
 MANY = 500  # validation images that tell a temperature well
 SUFFIX = ".safetensors"
-Logits = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -73,34 +72,6 @@ class Adjusted:
     def metrics(self) -> dict[str, Any]:
         """Metrics on the test images after the adjustment."""
         return dict(self.summary["test"])
-
-
-@dataclass(frozen=True)
-class _Change:
-    """What is done to the network: its last layer is normalised, logits are scaled and shifted."""
-
-    tau: float | None = None
-    temperature: float = 1.0
-    shift: tuple[float, ...] | None = None
-    fitted: dict[str, Any] | None = None
-    notes: tuple[str, ...] = ()
-
-    def to_logits(self, z: Logits) -> NDArray[np.float32]:
-        out = z.astype(np.float64) / self.temperature
-        return (out if self.shift is None else out + np.array(self.shift)).astype(np.float32)
-
-    def fold(self, model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
-        """Return a copy of the model that says the adjusted logits by itself."""
-        model = copy.deepcopy(model)
-        head = head_of(model, shape)
-        if self.tau is not None:
-            fold_tau(head, self.tau)
-        with torch.no_grad():
-            for weights in head.parameters():
-                weights.div_(self.temperature)
-        if self.shift is not None:
-            fold_shift(head, self.shift)
-        return model
 
 
 def adjust_run(
@@ -213,14 +184,14 @@ class _Work:
         z = predict_logits(self.model, split.images, self.data.mean, self.data.std)
         return z, split.labels
 
-    def change(self) -> _Change:
+    def change(self) -> Change:
         """Work out what is to be done; the test images are not looked at."""
         tau = float(self.given.get("tau", 1.0))
         if self.method == "tau-norm":
-            return _Change(tau=tau, notes=_unusual(self.recipe, ""))
+            return Change(tau=tau, notes=_unusual(self.recipe, ""))
         if self.method == "logit-adjustment":
             shift = prior_shift(self.counts, self.prior, tau)
-            return _Change(shift=_centred(shift), notes=_unusual(self.recipe, LEAVE))
+            return Change(shift=_centred(shift), notes=_unusual(self.recipe, LEAVE))
         z, y = self._validation()
         if self.method == "temperature":
             found = fit_temperature(z, y, self.prior)
@@ -229,13 +200,13 @@ class _Work:
                 notes = ("The validation images determine no temperature; nothing was changed.",)
             elif len(y) < MANY:
                 notes = (f"Fitted on {len(y)} validation images, which is few for a temperature.",)
-            return _Change(temperature=found.value, fitted=asdict(found), notes=notes)
+            return Change(temperature=found.value, fitted=asdict(found), notes=notes)
         offsets = fit_offsets(z, y, self.counts, self.prior, float(self.given.get("l2", 1.0)))
         names = [self.base["class_names"][c] for c in offsets.without_images]
         notes = (f"Without validation images, by logit adjustment alone: {', '.join(names)}.",)
-        return _Change(shift=offsets.values, fitted=asdict(offsets), notes=notes if names else ())
+        return Change(shift=offsets.values, fitted=asdict(offsets), notes=notes if names else ())
 
-    def folded(self, change: _Change) -> nn.Module:
+    def folded(self, change: Change) -> nn.Module:
         """Return the adjusted network, compared with what it should say."""
         model = change.fold(self.model, self.shape)
         first = next(model.parameters())
@@ -247,7 +218,7 @@ class _Work:
             raise RunError("The adjusted network does not say what it should; nothing was written.")
         return model
 
-    def _adjusted(self, change: _Change) -> NDArray[np.float32]:
+    def _adjusted(self, change: Change) -> NDArray[np.float32]:
         """Logits of the test images after the change."""
         if change.tau is None:
             return change.to_logits(self.z)
@@ -255,7 +226,7 @@ class _Work:
         return predict_logits(model, images, self.data.mean, self.data.std)
 
     def write(
-        self, change: _Change, folded: nn.Module | None, target: Path | None, command: str
+        self, change: Change, folded: nn.Module | None, target: Path | None, command: str
     ) -> Adjusted:
         """Measure, and write predictions, weights and, last of all, the summary."""
         after = self._adjusted(change)

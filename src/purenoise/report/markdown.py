@@ -21,9 +21,9 @@ MARK = "<!-- purenoise report -->"
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&])")
 
 
-def to_markdown(document: Document) -> str:
-    """Return a report as Markdown (with tables as GitHub reads them)."""
-    lines = [MARK, f"# {escape(document.title)}", "", escape(document.subtitle), ""]
+def to_markdown(document: Document, mark: str = MARK) -> str:
+    """Return a document as Markdown (with tables as GitHub reads them), marked as what it is."""
+    lines = [mark, f"# {escape(document.title)}", "", escape(document.subtitle), ""]
     for section in document.sections:
         lines += [f"## {escape(section.heading)}", ""]
         for part in section.parts:
