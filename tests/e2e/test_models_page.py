@@ -70,7 +70,7 @@ def test_commands_of_the_page_run(place: Path, command: Command, line: str) -> N
     assert result.code == 0, result
     summary = json.loads(next((place / "runs").rglob("summary.json")).read_text())
     notes = " ".join(summary["notes"])
-    assert "parameters" in notes
+    assert ("parameters" in notes) == ("model.train" in line)
     assert ("Input of" in notes) == ("pretrained" in line or "weights" in line)
     assert ("without DAR-BN" in notes) == ("test_vit" in line and summary["method"] == "open")
     if "pretrained" in line and "image_size" not in line:
