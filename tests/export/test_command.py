@@ -19,11 +19,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 
 @pytest.fixture
 def photos(runs, tmp_path: Path) -> Path:
-    """Some images of the size that the timm run was trained on."""
+    """Some images of digits."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    for i, pixels in enumerate(pixels_of(runs["timm"])[:3]):
-        Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / f"{i}.png")
+    for i, pixels in enumerate(pixels_of(runs["erm"])[:3]):
+        Image.fromarray(pixels[0]).save(folder / f"{i}.png")
     return folder
 
 
@@ -34,7 +34,7 @@ def blocks(kind: str) -> list[str]:
 
 def test_the_commands_of_the_page_run(runs, command: Command, photos: Path, tmp_path: Path):
     """Every command of docs/export.md works, and all forms print the same table."""
-    run = shutil.copytree(runs["timm"], tmp_path / "run")
+    run = shutil.copytree(runs["erm"], tmp_path / "run")
     (block,) = blocks("sh")
     printed = []
     for line in block.splitlines():
@@ -92,14 +92,14 @@ def test_what_is_no_run_is_a_sentence(command: Command, tmp_path: Path):
 
 def test_programs_need_trust(runs, command: Command, photos: Path):
     """Exporting one says so, and predicting with it asks for trust."""
-    made = command("export", runs["timm"], "pt2", "to=m.pt2")
+    made = command("export", runs["erm"], "pt2", "to=m.pt2")
     assert "Reading a .pt2 file can run code" in made.out
     assert "--trust" in command.refused("predict", "m.pt2", photos)
 
 
 def test_reading_onnx_needs_no_torch_export(runs, command: Command, tmp_path: Path):
     """An exported ONNX file runs in a process that never imports torch."""
-    command("export", runs["timm"], "onnx", "to=m.onnx")
+    command("export", runs["erm"], "onnx", "to=m.onnx")
     code = (
         "import sys, json, numpy as np, onnxruntime\n"
         "s = onnxruntime.InferenceSession('m.onnx', providers=['CPUExecutionProvider'])\n"
