@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import time
 import zlib
 from pathlib import Path
 
@@ -411,3 +412,14 @@ def test_draw_takes_every_image_equally_often() -> None:
     rate = 5 / n
     chi = ((hits - times * rate) ** 2 / (times * rate * (1 - rate))).sum()
     assert abs(chi - n) < 5 * (2 * n) ** 0.5
+
+
+def test_the_draw_of_many_images_takes_seconds():
+    """Twice as many images take about twice the time, not four times: 60,000 are drawn at once."""
+    n = 60_000
+    start = time.perf_counter()
+    drawn = stratified_draw(
+        np.arange(n) % 100, np.arange(n), np.full(100, 120), np.random.default_rng(0)
+    )
+    assert time.perf_counter() - start < 6  # quadratic work would take far longer
+    assert drawn.sum() == 12_000

@@ -131,7 +131,8 @@ def stratified_draw(
         bool, shape (N,): which images are drawn. At least one image of each class is not.
     """
     members = _members(labels, groups)
-    order = [list(members)[i] for i in generator.permutation(len(members))]
+    numbers = list(members)
+    order = [numbers[i] for i in generator.permutation(len(numbers))]
     left = Counter(labels.tolist())
     missing = dict(enumerate(wanted.tolist()))
     taken: set[int] = set()
