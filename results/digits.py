@@ -45,7 +45,7 @@ def table(found: Results) -> str:
         "",
         f"Mean and 95 % t-interval over {e.n} seeds, last epoch, one subset and test set. "
         f"OPeN minus its fair baseline `drs`, seed by seed: {points(e.mean / 100)} points "
-        f"({low} to {high}), exact sign-flip test p = {gain.p:.2g}.",
+        f"({low} to {high}), exact sign-flip test of this one comparison p = {gain.p:.2g}.",
     ]
     return "\n".join(lines)
 

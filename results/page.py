@@ -176,6 +176,56 @@ def _ours(mine: Sequence[Row]) -> Iterable[str]:
         corrected = holm([1.0 if found.p is None else found.p for _, found in pairs])
         for (method, result), p in zip(pairs, corrected, strict=True):
             yield f"- {_difference(method, result, float(p), len(pairs))}"
+        yield from conclusions(pairs, corrected)
+
+
+def conclusions(
+    pairs: Sequence[tuple[str, Paired]], corrected: Sequence[float], alpha: float = 0.05
+) -> Iterable[str]:
+    """Yield what may be concluded from differences to the baseline, and what may not.
+
+    Args:
+        pairs: Methods and their paired differences.
+        corrected: Their p values, corrected for all of them.
+        alpha: Above it nothing is settled.
+    """
+    words: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+    for (method, found), p in zip(pairs, corrected, strict=True):
+        side = "better" if found.estimate.mean > 0 else "worse"
+        words[side if p <= alpha else "open"].append(f"`{method}`")
+    least = min(1.0, len(pairs) * max(found.least_p for _, found in pairs))
+    yield "\nWhat can be concluded:\n"
+    for side in ("better", "worse"):
+        if words[side]:
+            yield (
+                f"- {side.capitalize()} than `{BASELINE}`, p at most {alpha:g} after correction: "
+                f"{', '.join(words[side])}."
+            )
+    if words["open"]:
+        hopeless = f"; with so few seeds no p can go below {least:.2g}" if least > alpha else ""
+        yield f"- Not settled by the exact test: {', '.join(words['open'])}{hopeless}."
+        apart = [
+            f"`{method}`" for method, found in pairs
+            if f"`{method}`" in words["open"] and _excludes_zero(found.estimate)
+        ]  # fmt: skip
+        if apart:
+            yield (
+                f"- Of these, the t interval of {', '.join(apart)} excludes 0. It assumes normal "
+                "differences, and is not corrected for having looked at several methods."
+            )
+    for method, found in pairs:
+        e = found.estimate
+        if method == "open" and e.low is not None and e.high is not None:
+            yield (
+                f"- OPeN's gain over `{BASELINE}` is between {points(e.low)} and {points(e.high)} "
+                "points by its 95 % interval, for this network, this number of epochs, this subset "
+                "and these test images. That says nothing of larger networks, longer training or "
+                "other augmentation."
+            )
+
+
+def _excludes_zero(e: Estimate) -> bool:
+    return e.low is not None and e.high is not None and (e.low > 0 or e.high < 0)
 
 
 def _difference(method: str, found: Paired, p: float, comparisons: int) -> str:
