@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -192,6 +193,44 @@ def test_unfinished_and_damaged_runs_are_left_out_by_name(root, tmp_path):
     }
     assert odd.exists()
     assert untested.exists()
+
+
+def edited(folder: Path, change: Callable[[dict], object]) -> Path:
+    """Change a run's summary by hand."""
+    path = folder / "summary.json"
+    summary = json.loads(path.read_text())
+    change(summary)
+    path.write_text(json.dumps(summary))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: s["test"].update(accuracy=0.99), "test.accuracy is 0.99, and 0.62"),
+        (lambda s: s["test"].update(accuracy=1.7), "test.accuracy Input should be less than"),
+        (lambda s: s["test"].update(ece=-0.1), "test.ece Input should be greater than"),
+        (lambda s: s["test"].update(nll=-3.0), "test.nll Input should be greater than"),
+        (lambda s: s["test"]["groups"].update(few=0.9), "test.groups.few is 0.9, and 0."),
+        (lambda s: s["test"].update(macro_f1=0.9), "test.macro_f1 is 0.9"),
+        (lambda s: s["test"]["per_class"].__setitem__(2, None), "test.per_class.2 is None, and"),
+        (lambda s: s["test"]["n_test"].__setitem__(0, 26), "test.n_test.0 is 26, and 25 by"),
+        (lambda s: s["test"]["confusion"][1].__setitem__(1, 30), "n_test is 100, and"),
+        (lambda s: s["test"]["confusion"][1].__setitem__(1, -1), "Input should be greater than"),
+        (lambda s: s["test"]["confusion"][1].__setitem__(1, 10**40), "Input should be less than"),
+        (lambda s: s["test"].update(confusion=[[0] * 4] * 4), "counts no test image"),
+        (lambda s: s["test"].update(f1={"a": 1}), "test.f1 is {'a': 1}"),
+        (lambda s: s.update(n_test=99), "n_test is 99, and test.confusion counts 100"),
+        (lambda s: s["optimistic_best_on_test"].update(accuracy=2.0), "should be less than"),
+    ],
+)  # fmt: skip
+def test_impossible_and_altered_results_are_left_out_by_name(root, tmp_path, change, said):
+    """A number that cannot be, or that the confusion matrix does not give, is told with both."""
+    bad = edited(fake_run(tmp_path / "bad", "erm", 0), change)
+    found = compared(root / "drs", tmp_path)
+    assert [row.label for row in found.rows] == ["drs"]
+    assert list(found.left_out) == [str(bad)]
+    assert said in found.left_out[str(bad)]
 
 
 def test_nothing_to_compare_is_said(tmp_path):

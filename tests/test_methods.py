@@ -182,7 +182,7 @@ def test_deferral_in_combinations():
         ("drs+rs", "Did you mean 'rs'"),
         ("deferred-balanced-softmax+erm", "Did you mean 'deferred-balanced-softmax'"),
         ("focal+balanced-softmax", "The other way round something would be lost too"),
-        ("logit-adjustment+drw", "take the class shares out twice: while it trains .its last phase"),
+        ("logit-adjustment+drw", "twice: while it trains .its last phase weighs"),
         ("drw+logit-adjustment", "take the class shares out twice"),
         ("logit-adjustment+balanced-softmax", "its loss is 'balanced-softmax'"),
         ("logit-adjustment+weight-balancing", "take the class shares out twice"),
@@ -213,8 +213,10 @@ def features(method: Method) -> set[tuple[str, str, object]]:
 
 
 def test_no_combination_lacks_what_makes_up_its_parts():
-    """Of all pairs each either holds all of both methods and nothing else, or is refused; hints of
-    the form "did you mean" name what does hold all."""
+    """Each pair of methods holds all of both and nothing else, or is refused.
+
+    What a refusal names instead does hold all.
+    """
     names = [*known_methods(), "deferred-balanced-softmax", "deferred-mixup"]
     combined = 0
     for a, b in product(names, repeat=2):
