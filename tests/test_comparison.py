@@ -16,6 +16,7 @@ from scipy import stats
 from purenoise.errors import RecipeError, RunError
 from purenoise.lab.comparison import Comparison, analyse
 from purenoise.lab.intervals import Estimate
+from purenoise.lab.power import PEEKING
 from purenoise.lab.records import read_records
 from purenoise.lab.verdicts import verdict, verdicts
 
@@ -114,6 +115,23 @@ def test_a_clear_difference_with_six_seeds_is_called_so(tmp_path):
     (d,) = compared(tmp_path).differences
     assert d.headline.p == pytest.approx(2 / 64)
     assert verdict(d).endswith("better.")
+
+
+def test_seeds_that_would_settle_it_are_named_from_five_on(tmp_path):
+    """Below five seeds the spread is hardly known and no number is said; then it has a condition."""
+    for n, said in ((4, False), (5, True)):
+        fake_runs(tmp_path / str(n), {"drs": 1.5, "open": 1.7}, seeds=range(n))
+        (d,) = compared(tmp_path / str(n)).differences
+        assert "Not settled" in verdict(d)
+        assert ("seeds would" in verdict(d)) == said
+    assert "in 4 of 5 cases, if the true difference and spread are those seen." in verdict(d)
+    assert "1,000 seeds would be needed, if" in verdict(replace(d, needed=None))
+
+
+def test_a_number_of_seeds_is_to_be_fixed_beforehand(root):
+    """A note says what adding seeds until p is small would be worth."""
+    (note,) = [note for note in compared(root).notes if "beforehand" in note]
+    assert f"about {100 * PEEKING:.0f} % of cases, not 5 %" in note
 
 
 def test_the_first_sentence_counts_what_is_settled(root, tmp_path):

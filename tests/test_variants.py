@@ -86,7 +86,7 @@ def test_seeds_that_cannot_be_read(text: object) -> None:
     ("one", "other", "alike"),
     [
         ("erm", "erm:delta=0.5:stop_gradient=affine:defer=0.3", True),
-        ("drs", "drs:delta=0.5", True), ("drs", "drs:defer=0.5", False),
+        ("drs", "drs:delta=0.5", True), ("drs", "drs:defer=0.25", False),
         ("rs", "rs+drs", True), ("drs", "deferred-rs", True), ("mixup+crt", "crt+mixup", True),
         ("mixup", "mixup:alpha=1:prob=1", True), ("mixup", "mixup:alpha=0.5", False),
         ("cmo", "cmo:skip=3", True), ("focal", "focal:gamma=1", True),
