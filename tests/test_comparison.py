@@ -19,8 +19,9 @@ from purenoise.lab.intervals import Estimate
 from purenoise.lab.power import PEEKING
 from purenoise.lab.records import read_records
 from purenoise.lab.verdicts import verdict, verdicts
+from purenoise.metrics import evaluate_logits
 
-from .fakeruns import fake_run, fake_runs
+from .fakeruns import COUNTS, fake_logits, fake_run, fake_runs
 
 SKILLS = {"drs": 1.2, "erm": 0.8, "open": 2.0}
 
@@ -118,7 +119,7 @@ def test_a_clear_difference_with_six_seeds_is_called_so(tmp_path):
 
 
 def test_seeds_that_would_settle_it_are_named_from_five_on(tmp_path):
-    """Below five seeds the spread is hardly known and no number is said; then it has a condition."""
+    """Below five seeds the spread is hardly known and no number is said."""
     for n, said in ((4, False), (5, True)):
         fake_runs(tmp_path / str(n), {"drs": 1.5, "open": 1.7}, seeds=range(n))
         (d,) = compared(tmp_path / str(n)).differences
@@ -249,6 +250,70 @@ def test_impossible_and_altered_results_are_left_out_by_name(root, tmp_path, cha
     assert [row.label for row in found.rows] == ["drs"]
     assert list(found.left_out) == [str(bad)]
     assert said in found.left_out[str(bad)]
+
+
+def adjust_by_hand(run: Path, name: str, skill: float = 2.5, **how: object) -> Path:
+    """Write an adjusted result of a made-up run, in the layout of `purenoise adjust`."""
+    base = json.loads((run / "summary.json").read_text())
+    logits, labels = fake_logits(base["seed"], skill)
+    test = evaluate_logits(logits, labels, base["counts"])
+    folder = run / "adjusted" / name
+    folder.mkdir(parents=True)
+    prior = {"name": "uniform", "shares": [0.25] * 4}
+    adjusted = {"method": name.rpartition("-")[0], "tau": None, "prior": prior, "fitted": None,
+                "before": base["test"]}  # fmt: skip
+    base["base"] = {"folder": "../..", "command": base["command"]}
+    base["adjusted"] = adjusted | how
+    base["test"] = test
+    (folder / "summary.json").write_text(json.dumps(base))
+    np.savez(folder / "predictions.npz", logits=logits, labels=labels)
+    return folder
+
+
+def test_adjusted_results_are_variants_of_their_runs(tmp_path):
+    """They are paired seed by seed, named by what was done, and read from any folder above."""
+    fake_runs(tmp_path, {"drs": 1.2, "erm": 0.8})
+    for seed in range(3):
+        run = tmp_path / "erm" / f"seed-{seed}"
+        adjust_by_hand(run, "offsets-1", fitted={"l2": 1.0})
+        adjust_by_hand(run, "logit-adjustment-2", 2.0, tau=0.5,
+                       prior={"name": "train", "shares": [0.7, 0.1, 0.1, 0.1]})  # fmt: skip
+        adjust_by_hand(run, "logit-adjustment-3", 1.9, tau=1.0)
+        adjust_by_hand(run, "logit-adjustment-4", 1.9, tau=1.0)  # the same, said in other words
+    found = compared(tmp_path)
+    labels = ["erm:logit-adjustment", "erm:logit-adjustment:tau=0.5:prior=train", "erm:offsets"]
+    assert sorted(row.label for row in found.rows) == ["drs", "erm", *labels]
+    assert all(row.seeds == [0, 1, 2] for row in found.rows)
+    (d,) = [d for d in found.differences if d.label == "erm:offsets"]
+    x = [evaluate_logits(*fake_logits(seed, 2.5), COUNTS)["accuracy"] for seed in range(3)]
+    expected = np.mean(np.array(x) - accuracies(tmp_path, "drs"))
+    assert d.headline.estimate.mean == pytest.approx(expected, abs=1e-12)
+    assert all(why.startswith("it is the same result as") for why in found.left_out.values())
+    assert len(found.left_out) == 3
+    alone = compared(*sorted(tmp_path.glob("erm/seed-*/adjusted/offsets-1")), tmp_path / "drs")
+    assert {row.label for row in alone.rows} == {"drs", "erm:offsets"}
+
+
+def test_adjusted_results_that_cannot_be_used_are_left_out_by_name(tmp_path):
+    """Damaged ones, those of another training, and those of a run that is not finished are told."""
+    run, other = (fake_run(tmp_path / name, "erm", seed) for seed, name in enumerate("ab"))
+    kept = fake_run(tmp_path / "c", "erm", 2)
+    adjust_by_hand(run, "offsets-1", before={"confusion": [[1]]})
+    adjust_by_hand(run, "offsets-2", prior={"name": "uniform"})
+    edited(adjust_by_hand(run, "offsets-3"), lambda s: s["test"].update(accuracy=0.99))
+    edited(adjust_by_hand(run, "offsets-4"), lambda s: s.pop("base"))
+    adjust_by_hand(other, "offsets-1")
+    (other / "summary.json").unlink()
+    found = compared(tmp_path)
+    assert [r.folder for r in found.records] == [run, kept]
+    said = {str(Path(path).relative_to(tmp_path)): why for path, why in found.left_out.items()}
+    assert said.pop("b") == "it is not finished"
+    assert said.pop("b/adjusted/offsets-1") == "its run is not finished"
+    assert said.pop("a/adjusted/offsets-1") == "its run was trained again since: adjust it again"
+    assert "adjusted.prior.shares: Field required" in said.pop("a/adjusted/offsets-2")
+    assert "test.accuracy is 0.99" in said.pop("a/adjusted/offsets-3")
+    assert "base: Field required" in said.pop("a/adjusted/offsets-4")
+    assert not said
 
 
 def test_nothing_to_compare_is_said(tmp_path):
