@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from purenoise.errors import RunError
+from purenoise.lab.adjustedruns import label_of_adjusted
 from purenoise.lab.comparison import analyse
 from purenoise.lab.records import METHOD_KEYS, METRICS, Record, read_records
 from purenoise.recipe import Recipe, load_recipe, recipe_names
@@ -27,7 +28,7 @@ FIRST = ("table", "recipe", "data", "imbalance", "ratio", "subset", "subset_sha2
 LAST = ("optimistic", "selection", "seconds", "command", "commit", "hardware", "versions",
         "digest")  # fmt: skip
 COLUMNS = (*FIRST, *METRICS, *LAST)
-KEY = ("digest", "seed", "hardware", "versions")
+KEY = ("method", "digest", "seed", "hardware", "versions")  # one run may be adjusted in many ways
 ONE_TABLE = ("data", "imbalance", "ratio", "subset_sha256", "architecture", "augmentation",
              "epochs", "batch", "protocol", "selection")  # fmt: skip
 # What a machine decides, and what is looked at, is no part of a protocol.
@@ -78,10 +79,10 @@ def row_of(record: Record, table: str) -> Row:
         "subset_sha256": summary["subset_sha256"], "architecture": recipe.model.name,
         "augmentation": recipe.augment.policy, "epochs": recipe.train.epochs,
         "batch": recipe.train.batch_size, "protocol": protocol(recipe, summary),
-        "method": variant(recipe), "seed": recipe.seed,
+        "method": _name(record), "seed": recipe.seed,
         "optimistic": _number(summary["optimistic_best_on_test"]["accuracy"]),
         "selection": summary["selection"], "seconds": f"{summary['train_seconds']:.1f}",
-        "command": without_places(summary["command"]), "commit": where["commit"],
+        "command": without_places(_command(record)), "commit": where["commit"],
         "hardware": _hardware(where), "versions": _versions(where), "digest": summary["digest"],
     }  # fmt: skip
     values |= {name: _number(record.value(name)) for name in METRICS}
@@ -116,6 +117,22 @@ def variant(recipe: Recipe) -> str:
     return ":".join([recipe.method_name(), *changed])
 
 
+def _name(record: Record) -> str:
+    """Name a run, or what was made of it, by what is not usual."""
+    name = variant(record.recipe)
+    return f"{name}:{label_of_adjusted(record.summary)}" if record.adjusted else name
+
+
+def _command(record: Record) -> str:
+    """Return the line that makes a result; of an adjusted one, that of its run comes first."""
+    summary = record.summary
+    if record.adjusted is None:
+        return str(summary["command"])
+    words = shlex.split(summary["command"])
+    options = [word for word in words[3:] if not word.startswith("save=")]
+    return f"{summary['base']['command']} && {shlex.join([*words[:2], 'RUN', *options])}"
+
+
 def without_places(command: str) -> str:
     """Return a command without the words that say where files lie; a folder keeps its name."""
     words = []
@@ -125,7 +142,7 @@ def without_places(command: str) -> str:
             continue
         path = key == "data" and ("/" in value or "\\" in value)
         words.append(f"data={Path(value).name}" if path else word)
-    return shlex.join(words)
+    return shlex.join(words).replace("'&&'", "&&")
 
 
 def read(path: Path) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -15,10 +16,12 @@ from scipy import stats
 from purenoise.errors import RecipeError, RunError
 from purenoise.lab.comparison import Comparison, analyse
 from purenoise.lab.intervals import Estimate
+from purenoise.lab.power import PEEKING
 from purenoise.lab.records import read_records
 from purenoise.lab.verdicts import verdict, verdicts
+from purenoise.metrics import evaluate_logits
 
-from .fakeruns import fake_run, fake_runs
+from .fakeruns import COUNTS, fake_logits, fake_run, fake_runs
 
 SKILLS = {"drs": 1.2, "erm": 0.8, "open": 2.0}
 
@@ -115,6 +118,23 @@ def test_a_clear_difference_with_six_seeds_is_called_so(tmp_path):
     assert verdict(d).endswith("better.")
 
 
+def test_seeds_that_would_settle_it_are_named_from_five_on(tmp_path):
+    """Below five seeds the spread is hardly known and no number is said."""
+    for n, said in ((4, False), (5, True)):
+        fake_runs(tmp_path / str(n), {"drs": 1.5, "open": 1.7}, seeds=range(n))
+        (d,) = compared(tmp_path / str(n)).differences
+        assert "Not settled" in verdict(d)
+        assert ("seeds would" in verdict(d)) == said
+    assert "in 4 of 5 cases, if the true difference and spread are those seen." in verdict(d)
+    assert "1,000 seeds would be needed, if" in verdict(replace(d, needed=None))
+
+
+def test_a_number_of_seeds_is_to_be_fixed_beforehand(root):
+    """A note says what adding seeds until p is small would be worth."""
+    (note,) = [note for note in compared(root).notes if "beforehand" in note]
+    assert f"about {100 * PEEKING:.0f} % of cases, not 5 %" in note
+
+
 def test_the_first_sentence_counts_what_is_settled(root, tmp_path):
     """Over several differences one sentence comes first; a single one stands for itself."""
     assert verdicts(compared(root))[0].endswith("differences is settled.")
@@ -192,6 +212,108 @@ def test_unfinished_and_damaged_runs_are_left_out_by_name(root, tmp_path):
     }
     assert odd.exists()
     assert untested.exists()
+
+
+def edited(folder: Path, change: Callable[[dict], object]) -> Path:
+    """Change a run's summary by hand."""
+    path = folder / "summary.json"
+    summary = json.loads(path.read_text())
+    change(summary)
+    path.write_text(json.dumps(summary))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: s["test"].update(accuracy=0.99), "test.accuracy is 0.99, and 0.62"),
+        (lambda s: s["test"].update(accuracy=1.7), "test.accuracy Input should be less than"),
+        (lambda s: s["test"].update(ece=-0.1), "test.ece Input should be greater than"),
+        (lambda s: s["test"].update(nll=-3.0), "test.nll Input should be greater than"),
+        (lambda s: s["test"]["groups"].update(few=0.9), "test.groups.few is 0.9, and 0."),
+        (lambda s: s["test"].update(macro_f1=0.9), "test.macro_f1 is 0.9"),
+        (lambda s: s["test"]["per_class"].__setitem__(2, None), "test.per_class.2 is None, and"),
+        (lambda s: s["test"]["n_test"].__setitem__(0, 26), "test.n_test.0 is 26, and 25 by"),
+        (lambda s: s["test"]["confusion"][1].__setitem__(1, 30), "n_test is 100, and"),
+        (lambda s: s["test"]["confusion"][1].__setitem__(1, -1), "Input should be greater than"),
+        (lambda s: s["test"]["confusion"][1].__setitem__(1, 10**40), "Input should be less than"),
+        (lambda s: s["test"].update(confusion=[[0] * 4] * 4), "counts no test image"),
+        (lambda s: s["test"].update(f1={"a": 1}), "test.f1 is {'a': 1}"),
+        (lambda s: s.update(n_test=99), "n_test is 99, and test.confusion counts 100"),
+        (lambda s: s["optimistic_best_on_test"].update(accuracy=2.0), "should be less than"),
+    ],
+)  # fmt: skip
+def test_impossible_and_altered_results_are_left_out_by_name(root, tmp_path, change, said):
+    """A number that cannot be, or that the confusion matrix does not give, is told with both."""
+    bad = edited(fake_run(tmp_path / "bad", "erm", 0), change)
+    found = compared(root / "drs", tmp_path)
+    assert [row.label for row in found.rows] == ["drs"]
+    assert list(found.left_out) == [str(bad)]
+    assert said in found.left_out[str(bad)]
+
+
+def adjust_by_hand(run: Path, name: str, skill: float = 2.5, **how: object) -> Path:
+    """Write an adjusted result of a made-up run, in the layout of `purenoise adjust`."""
+    base = json.loads((run / "summary.json").read_text())
+    logits, labels = fake_logits(base["seed"], skill)
+    test = evaluate_logits(logits, labels, base["counts"])
+    folder = run / "adjusted" / name
+    folder.mkdir(parents=True)
+    prior = {"name": "uniform", "shares": [0.25] * 4}
+    adjusted = {"method": name.rpartition("-")[0], "tau": None, "prior": prior, "fitted": None,
+                "before": base["test"]}  # fmt: skip
+    base["base"] = {"folder": "../..", "command": base["command"]}
+    base["adjusted"] = adjusted | how
+    base["test"] = test
+    (folder / "summary.json").write_text(json.dumps(base))
+    np.savez(folder / "predictions.npz", logits=logits, labels=labels)
+    return folder
+
+
+def test_adjusted_results_are_variants_of_their_runs(tmp_path):
+    """They are paired seed by seed, named by what was done, and read from any folder above."""
+    fake_runs(tmp_path, {"drs": 1.2, "erm": 0.8})
+    for seed in range(3):
+        run = tmp_path / "erm" / f"seed-{seed}"
+        adjust_by_hand(run, "offsets-1", fitted={"l2": 1.0})
+        adjust_by_hand(run, "logit-adjustment-2", 2.0, tau=0.5,
+                       prior={"name": "train", "shares": [0.7, 0.1, 0.1, 0.1]})  # fmt: skip
+        adjust_by_hand(run, "logit-adjustment-3", 1.9, tau=1.0)
+        adjust_by_hand(run, "logit-adjustment-4", 1.9, tau=1.0)  # the same, said in other words
+    found = compared(tmp_path)
+    labels = ["erm:logit-adjustment", "erm:logit-adjustment:tau=0.5:prior=train", "erm:offsets"]
+    assert sorted(row.label for row in found.rows) == ["drs", "erm", *labels]
+    assert all(row.seeds == [0, 1, 2] for row in found.rows)
+    (d,) = [d for d in found.differences if d.label == "erm:offsets"]
+    x = [evaluate_logits(*fake_logits(seed, 2.5), COUNTS)["accuracy"] for seed in range(3)]
+    expected = np.mean(np.array(x) - accuracies(tmp_path, "drs"))
+    assert d.headline.estimate.mean == pytest.approx(expected, abs=1e-12)
+    assert all(why.startswith("it is the same result as") for why in found.left_out.values())
+    assert len(found.left_out) == 3
+    alone = compared(*sorted(tmp_path.glob("erm/seed-*/adjusted/offsets-1")), tmp_path / "drs")
+    assert {row.label for row in alone.rows} == {"drs", "erm:offsets"}
+
+
+def test_adjusted_results_that_cannot_be_used_are_left_out_by_name(tmp_path):
+    """Damaged ones, those of another training, and those of a run that is not finished are told."""
+    run, other = (fake_run(tmp_path / name, "erm", seed) for seed, name in enumerate("ab"))
+    kept = fake_run(tmp_path / "c", "erm", 2)
+    adjust_by_hand(run, "offsets-1", before={"confusion": [[1]]})
+    adjust_by_hand(run, "offsets-2", prior={"name": "uniform"})
+    edited(adjust_by_hand(run, "offsets-3"), lambda s: s["test"].update(accuracy=0.99))
+    edited(adjust_by_hand(run, "offsets-4"), lambda s: s.pop("base"))
+    adjust_by_hand(other, "offsets-1")
+    (other / "summary.json").unlink()
+    found = compared(tmp_path)
+    assert [r.folder for r in found.records] == [run, kept]
+    said = {str(Path(path).relative_to(tmp_path)): why for path, why in found.left_out.items()}
+    assert said.pop("b") == "it is not finished"
+    assert said.pop("b/adjusted/offsets-1") == "its run is not finished"
+    assert said.pop("a/adjusted/offsets-1") == "its run was trained again since: adjust it again"
+    assert "adjusted.prior.shares: Field required" in said.pop("a/adjusted/offsets-2")
+    assert "test.accuracy is 0.99" in said.pop("a/adjusted/offsets-3")
+    assert "base: Field required" in said.pop("a/adjusted/offsets-4")
+    assert not said
 
 
 def test_nothing_to_compare_is_said(tmp_path):

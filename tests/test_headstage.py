@@ -351,6 +351,17 @@ def test_the_sampled_prior_is_that_of_the_last_phase():
     torch.testing.assert_close(model.fc.bias - before, torch.full((10,), math.log(10)).double())
 
 
+def test_a_prior_that_is_taken_out_twice_is_said():
+    """A method written out with balanced softmax and logit adjustment says what it did."""
+    written = {"loss": {"name": "balanced-softmax"}, "post": {"name": "logit-adjustment"}}
+    recipe = load_recipe("digits", [*SHORT], {"method": written})
+    data, built, model = parts(recipe)
+    notes = make_plain(model, recipe, built, data)
+    assert "(its loss is 'balanced-softmax'): they may have been taken out twice" in notes[-1]
+    plain = recipe_of("method=logit-adjustment")
+    assert len(make_plain(model, plain, phases_of(plain, data), data)) == 1
+
+
 IDENTITY = {"device": "cpu", "threads": 1, "torch": "2", "fingerprint": "f", "subset_sha256": "s",
             "speed": {"step": "two-pass", "bf16": False}}  # fmt: skip
 

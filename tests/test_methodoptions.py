@@ -10,15 +10,17 @@ from safetensors.torch import load_file
 import purenoise as pn
 from purenoise.errors import RecipeError
 from purenoise.lab.sharing import prefix_key
+from purenoise.losses import class_smoothing
 from purenoise.methodfile import DEFERRED, known_methods, load_method
 from purenoise.methodoptions import MethodOptions, options_of, with_options
+from purenoise.methods import build_phases
 from purenoise.posthoc.heads import prior_shift, tau_normalize
 from purenoise.recipe import load_recipe
 
 OTHER = {
     "tau": 0.6, "target": "test", "gamma": 3.0, "label_smoothing": 0.1, "max_m": 0.3, "s": 10.0,
     "head": 0.35, "tail": 0.05, "alpha": 0.25, "kappa": 5.0, "prob": 0.125, "skip": 1,
-    "head_decay": 0.25, "max_norm": 0.75,
+    "head_decay": 0.25, "max_norm": 0.75, "prior": "natural", "shape": "linear", "form": "ldam-drw",
 }  # fmt: skip
 
 
@@ -58,6 +60,28 @@ def test_options_reach_recipes_by_their_short_names_and_written_methods():
     assert one.digest(with_method=False) != two.digest(with_method=False)
 
 
+def test_options_reach_the_losses():
+    """Prior, shape and form of a line are those of the losses that are built."""
+    for line, name in ((["method=open+balanced-softmax", "prior=natural"], "prior"),
+                       (["method=label-aware-smoothing", "shape=convex"], "shape"),
+                       (["method=focal", "form=ldam-drw"], "form")):  # fmt: skip
+        recipe = load_recipe("digits", line)
+        method = recipe.resolved_method()
+        value = line[1].partition("=")[2]
+        assert all(getattr(method.loss_of(p), name) == value for p in method.phases)
+        labels = np.repeat(np.arange(3), (40, 9, 4))
+        for phase in build_phases(method, labels, 3, epochs=4, defer=0.5, delta=0.3, seed=0):
+            loss = phase.loss(phase.first)
+            if name == "prior":
+                expected = torch.from_numpy(phase.priors(phase.first)["natural"]).log()
+                torch.testing.assert_close(loss.log_prior, expected)
+            elif name == "form":
+                assert loss.form == value
+            else:
+                expected = torch.from_numpy(class_smoothing([40, 9, 4], 0.4, 0.1, value))
+                torch.testing.assert_close(loss.smoothing, expected, check_dtype=False)
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -66,6 +90,15 @@ def test_options_reach_recipes_by_their_short_names_and_written_methods():
         (["method=weight-balancing", "max_norm=3"], "a relative max_norm is at most 1"),
         (["method=mixup", "options.alpa=1"], "Did you mean 'options.alpha'"),
         (["method=tau-norm", "target=test"], "no option target"),
+        (
+            ["method=remix+logit-adjustment", "tau=1"],
+            "has tau in 2 parts: the mixing 'remix' and the adjustment 'logit-adjustment'",
+        ),
+        (["method=remix+balanced-softmax", "tau=1"], "2 parts: the loss and the mixing 'remix'"),
+        (["method=balanced-softmax", "prior=some"], "prior"),
+        (["method=erm", "prior=natural"], "'erm' has no option prior"),
+        (["method=label-aware-smoothing", "shape=round"], "shape"),
+        (["method=focal", "form=other"], "form"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(line, said):

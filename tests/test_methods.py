@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 
+from purenoise.combining import adjusted_twice
 from purenoise.errors import DataError, RecipeError
 from purenoise.losses import (
     CrossEntropyLoss,
@@ -160,7 +164,6 @@ def test_deferral_in_combinations():
     method = load_method("deferred-cmo+ldam")
     assert [phase.mix and phase.mix.name for phase in method.phases] == [None, "cmo"]
     assert [method.loss_of(phase).name for phase in method.phases] == ["ldam", "ldam"]
-    assert load_method("deferred-balanced-softmax+erm").phases[1].loss is None
 
 
 @pytest.mark.parametrize(
@@ -171,12 +174,82 @@ def test_deferral_in_combinations():
         ("deferred-mixupp", "Did you mean 'deferred-mixup'"),
         ("mixup+cmo", r"Both methods of 'mixup\+cmo' mix images"),
         ("mixup+deferred-mixup", "mix images, and not in the same way at the same time"),
+        ("mixup+open", r"the noise 'open' of 'open'.*\nDid you mean 'open\+mixup'"),
+        ("erm+open", "would lack the sampler 'class-balanced' and the noise 'open' of 'open'"),
+        ("erm+open", "Did you mean 'open'"),
+        ("ldam-drw+open", r"the loss 'ldam' and the class weights .*Did you mean 'open\+ldam-drw'"),
+        ("ldam+crt", r"the loss 'ldam' of 'ldam'.*Did you mean 'crt\+ldam'"),
+        ("drs+rs", "Did you mean 'rs'"),
+        ("deferred-balanced-softmax+erm", "Did you mean 'deferred-balanced-softmax'"),
+        ("focal+balanced-softmax", "The other way round something would be lost too"),
+        ("logit-adjustment+drw", "twice: while it trains .its last phase weighs"),
+        ("drw+logit-adjustment", "take the class shares out twice"),
+        ("logit-adjustment+balanced-softmax", "its loss is 'balanced-softmax'"),
+        ("logit-adjustment+weight-balancing", "take the class shares out twice"),
     ],
 )
 def test_what_cannot_be_deferred_or_combined_is_refused(name: str, sentence: str):
     """Each combination that makes no sense gets a sentence that says why."""
-    with pytest.raises(RecipeError, match=sentence):
+    with pytest.raises(RecipeError, match=f"(?s){sentence}"):
         load_method(name)
+
+
+def features(method: Method) -> set[tuple[str, str, object]]:
+    """List all that a method has beyond plain training, at the beginning and at the end."""
+    found: set[tuple[str, str, object]] = set()
+    for start in ("begin", "defer"):
+        phase = method.at(start)
+        loss = method.loss_of(phase).model_dump_json()
+        have = {
+            "sampler": phase.sampler.replace("instance", ""),
+            "noise": phase.noise.replace("none", ""),
+            "weights": phase.weights.replace("none", ""),
+            "loss": loss if loss != LossSpec().model_dump_json() else "",
+            "mix": phase.mix and phase.mix.model_dump_json(),
+            "head": phase.head and phase.head.model_dump_json(),
+        }
+        found |= {(start, key, value) for key, value in have.items() if value}
+    return found | ({("end", "post", method.post.name)} if method.post else set())
+
+
+def test_no_combination_lacks_what_makes_up_its_parts():
+    """Each pair of methods holds all of both and nothing else, or is refused.
+
+    What a refusal names instead does hold all.
+    """
+    names = [*known_methods(), "deferred-balanced-softmax", "deferred-mixup"]
+    combined = 0
+    for a, b in product(names, repeat=2):
+        both = features(load_method(a)) | features(load_method(b))
+        try:
+            assert features(load_method(f"{a}+{b}")) == both, f"{a}+{b}"
+            combined += 1
+        except RecipeError as error:
+            meant = re.search(r"Did you mean '(.*)'", error.hint)
+            if meant:
+                assert features(load_method(meant[1])) == both, f"{a}+{b}"
+    assert combined > 200
+
+
+def test_a_second_stage_brings_its_sampler_and_weights():
+    """On either side of A+B cRT learns on class-balanced samples, weight balancing with weights."""
+    assert load_method("mixup+crt") == load_method("crt+mixup")
+    assert load_method("mixup+crt").at("defer").sampler == "class-balanced"
+    assert load_method("weight-balancing+focal").at("defer").weights == "effective-number"
+    assert load_method("logit-adjustment+crt").post.prior == "sampled"
+
+
+def test_only_a_prior_that_is_still_there_is_taken_out():
+    """What counters the class shares before logit adjustment is named, also in methods written out.
+
+    After class-balanced sampling the sampled prior is taken out, which is none.
+    """
+    post = {"name": "logit-adjustment"}
+    written = Method(loss={"name": "balanced-softmax"}, post=post)
+    assert adjusted_twice(written) == ["its loss is 'balanced-softmax'"]
+    assert adjusted_twice(Method(post=post)) == []
+    assert adjusted_twice(load_method("open+logit-adjustment")) == []
+    assert adjusted_twice(load_method("tau-norm+drw")) == []
 
 
 def test_phases_with_another_head_are_refused():

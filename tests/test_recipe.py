@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from purenoise import overrides, yamlfile
 from purenoise.errors import RecipeError
-from purenoise.methodfile import METHODS, Method, known_methods, load_method
+from purenoise.methodfile import METHODS, LossSpec, Method, PhaseSpec, known_methods, load_method
 from purenoise.names import KNOWN_DATA
 from purenoise.recipe import (
     RECIPES,
@@ -112,21 +112,39 @@ def test_combinations_cut_phases_at_both_times(a: str, b: str) -> None:
         with pytest.raises(RecipeError, match=r"Both methods of .* (mix images|have a)"):
             load_method(f"{a}+{b}")
         return
+    wanted = [expected(first.at(time), second.at(time)) for time in ("begin", "defer")]
+    have = [(m.at(time), m.loss_of(m.at(time)), now, second.loss_of(second.at(time)))
+            for m in (first, second)
+            for time, now in zip(("begin", "defer"), wanted, strict=True)]  # fmt: skip
+    lost = any(
+        ((own.noise, own.sampler, own.weights) != now
+        and (own.noise not in ("none", now[0]) or own.sampler not in ("instance", now[1])
+             or own.weights not in ("none", now[2]))) or loss not in (LossSpec(), of_b)
+        for own, loss, now, of_b in have
+    )  # fmt: skip
+    adjusts = "logit-adjustment" in (a, b)
+    evened = wanted[-1][1] != "instance"
+    other = {first.loss_of(first.at("defer")).name, second.loss_of(second.at("defer")).name}
+    weighs = {first.at("defer").weights, second.at("defer").weights} != {"none"}
+    twice = adjusts and not evened and (weighs or "balanced-softmax" in other)
+    if lost or twice:
+        with pytest.raises(RecipeError, match=r"would (lack|take the class shares out twice)"):
+            load_method(f"{a}+{b}")
+        return
     both = load_method(f"{a}+{b}")
-    assert both.loss == second.loss
-    deferred = any(len(method.phases) == 2 for method in (first, second))
-    assert [phase.start for phase in both.phases] == ["begin", "defer"][: 1 + deferred]
+    for time, now in zip(("begin", "defer"), wanted, strict=True):
+        phase = both.at(time)
+        assert (phase.noise, phase.sampler, phase.weights) == now
+        assert both.loss_of(phase) == second.loss_of(second.at(time))
+        assert phase.mix == (first.at(time).mix or second.at(time).mix)
+        assert phase.head == (first.at(time).head or second.at(time).head)
 
-    def at(method: Method, time: str) -> int:
-        return max(i for i, phase in enumerate(method.phases) if phase.start in ("begin", time))
 
-    for time in ("begin", "defer"):
-        now = both.phases[at(both, time)]
-        assert now.sampler == first.phases[at(first, time)].sampler
-        assert now.noise == first.phases[at(first, time)].noise
-        assert now.weights == second.phases[at(second, time)].weights
-        assert both.loss_of(now) == second.loss_of(second.phases[at(second, time)])
-        assert now.mix == (first.phases[at(first, time)].mix or second.phases[at(second, time)].mix)
+def expected(a: PhaseSpec, b: PhaseSpec) -> tuple[str, str, str]:
+    """Noise and sampler of A, weights of B, and those that a second stage of the head needs."""
+    sampler = b.sampler if b.head is not None and a.sampler == "instance" else a.sampler
+    weights = a.weights if a.head is not None and b.weights == "none" else b.weights
+    return a.noise, sampler, weights
 
 
 def test_a_method_with_itself_is_itself() -> None:

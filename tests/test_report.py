@@ -236,7 +236,15 @@ def test_predictions_of_another_run_are_not_used(tmp_path):
     """A predictions file that does not give the run's accuracy counts as missing."""
     run, other = fake_run(tmp_path / "a", skill=1.0), fake_run(tmp_path / "b", skill=2.0)
     (run / "predictions.npz").write_bytes((other / "predictions.npz").read_bytes())
-    assert "The predictions of 1 of 1 runs" in make(run, out=tmp_path / "r.html").text
+    said = (
+        f"The predictions of 1 of 1 runs are missing, damaged or not those of their result: {run}"
+    )
+    assert said in make(run, out=tmp_path / "r.html").text
+    with np.load(other / "predictions.npz") as kept:
+        np.savez(run / "predictions.npz", logits=3 * kept["logits"], labels=kept["labels"])
+    report_runs([other], out=tmp_path / "o.html")
+    (other / "predictions.npz").write_bytes((run / "predictions.npz").read_bytes())
+    assert "runs are missing" in make(other, out=tmp_path / "o.html").text  # as right, not as sure
 
 
 def test_left_out_runs_are_named(root, tmp_path):

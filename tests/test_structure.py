@@ -27,7 +27,7 @@ FLOORS: dict[int, list[str]] = {
     ],
     3: [
         "yamlfile", "faults", "overrides", "headspec", "methodfile", "methodoptions", "datasection",
-        "noisesection", "trainsection",
+        "noisesection", "trainsection", "combining",
         "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "team", "resuming",
         "runidentity",
         "speed", "step",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from purenoise.errors import RecipeError
+from purenoise.lab.likeness import likeness
 from purenoise.lab.variants import parse_seeds, parse_variants
 from purenoise.recipe import load_recipe
 
@@ -43,7 +45,7 @@ def test_methods_that_cannot_be_read(text: str, word: str) -> None:
     ("text", "seeds"),
     [
         (3, [0, 1, 2]), ("2", [0, 1]), ("4,", [4]), ("1,4,7", [1, 4, 7]), ("0-2, 9", [0, 1, 2, 9]),
-        ([5, 3], [5, 3]), (range(2), [0, 1]), ("7-7", [7]),
+        ([5, 3], [5, 3]), (np.arange(1, 3), [1, 2]), (range(2), [0, 1]), ("7-7", [7]),
     ],
 )  # fmt: skip
 def test_seeds(text: object, seeds: list[int]) -> None:
@@ -52,9 +54,51 @@ def test_seeds(text: object, seeds: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "a", "1;2", "3-1", "1,1", "-3", "1.5", "1001", True, "0-4294967296", []]
+    "text",
+    [
+        "",
+        "0",
+        "a",
+        "1;2",
+        "3-1",
+        "1,1",
+        "-3",
+        "1.5",
+        "1001",
+        True,
+        "0-4294967296",
+        [],
+        [1.5],
+        [1.0],
+        ["1"],
+        [True],
+        2.5,
+        None,
+    ],
 )
 def test_seeds_that_cannot_be_read(text: object) -> None:
     """Each is refused with what can be given, or what is double."""
     with pytest.raises(RecipeError, match="seed"):
         parse_seeds(text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("erm", "erm:delta=0.5:stop_gradient=affine:defer=0.3", True),
+        ("drs", "drs:delta=0.5", True), ("drs", "drs:defer=0.25", False),
+        ("rs", "rs+drs", True), ("drs", "deferred-rs", True), ("mixup+crt", "crt+mixup", True),
+        ("mixup", "mixup:alpha=1:prob=1", True), ("mixup", "mixup:alpha=0.5", False),
+        ("cmo", "cmo:skip=3", True), ("focal", "focal:gamma=1", True),
+        ("erm", "erm:label_smoothing=0", True), ("erm", "erm:label_smoothing=0.1", False),
+        ("logit-adjustment", "logit-adjustment:target=uniform", True),
+        ("noise-augment", "noise-augment:delta=0.5", True), ("open", "open:delta=0.5", False),
+        ("open", "open:noise.kind=uniform", False), ("erm", "erm:noise.kind=uniform", True),
+        ("erm", "erm:train.lr=0.05", False), ("erm", "logit-adjustment", False),
+        ("drs", "open", False), ("ldam", "ldam-drw", False),
+    ],
+)  # fmt: skip
+def test_what_trains_the_same_is_known(one: str, other: str, alike: bool) -> None:
+    """Two names of one training are alike; what changes a result is not."""
+    a, b = (load_recipe("digits", v.overrides(0)) for v in parse_variants([one, other]))
+    assert (likeness(a) == likeness(b)) == alike

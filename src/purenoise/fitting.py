@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from purenoise.auxbn import drop_auxiliary, fit_batch_norm
+from purenoise.combining import adjusted_twice
 from purenoise.conversion import route
 from purenoise.errors import ModelError, RecipeError
 from purenoise.finetune import freeze
@@ -107,7 +108,14 @@ def make_plain(
     if post is None:
         return []
     shares = {"train": data.counts, "sampled": last.priors(last.end - 1)["all"]}
-    return [apply_post(post, model, data.dataset.image_shape, shares, target_of(post, data))]
+    done = [apply_post(post, model, data.dataset.image_shape, shares, target_of(post, data))]
+    twice = adjusted_twice(recipe.resolved_method())
+    if twice:
+        done.append(
+            "Logit adjustment assumes plain training, and this method counters the class shares "
+            f"already ({', '.join(twice)}): they may have been taken out twice."
+        )
+    return done
 
 
 def target_of(post: PostSpec, data: Prepared) -> tuple[str, NDArray[np.float64]] | None:

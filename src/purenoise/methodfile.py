@@ -1,8 +1,7 @@
 """Methods as data: a list of phases plus a loss, each in a YAML file of its own.
 
-``A+B`` takes sampler and noise from method A, loss and class weights from method B, and mixing, a
-second stage of the head or an adjustment at last from the one that has it; where their phases begin
-at different times, the phases are cut at both.
+``A+B`` takes sampler and noise from method A, loss and class weights from method B
+(:mod:`purenoise.combining`); where their phases begin at different times, phases are cut at both.
 ``deferred-A`` is plain training first and A from the deferred phase on. Imports no torch.
 """
 
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from purenoise import yamlfile
+from purenoise.combining import combine
 from purenoise.errors import RecipeError, did_you_mean
 from purenoise.headspec import HeadSpec, PostSpec, SpecPart
 
@@ -191,7 +191,7 @@ def load_method(name: str) -> Method:
     """Return the method of that name, ``deferred-`` one, or the combination ``A+B``.
 
     Raises:
-        RecipeError: If a name is unknown, more than two are combined, both of two mix images, or
+        RecipeError: If a name is unknown, more than two are combined, two do not go together, or
             what is to be deferred cannot be.
 
     Example:
@@ -206,7 +206,7 @@ def load_method(name: str) -> Method:
     if not all(names):
         raise RecipeError(f"Method {name!r} lacks a name.", "A+B combines two methods.")
     methods = [_named(part) for part in names]
-    return methods[0] if len(methods) == 1 else _combine(name, *methods)
+    return methods[0] if len(methods) == 1 else combine(name, *methods)
 
 
 def _named(name: str) -> Method:
@@ -258,50 +258,3 @@ def _why_not_deferred(name: str) -> str | None:
             "training before it cannot train"
         )
     return None
-
-
-def _refuse_two_heads(name: str, a: Method, b: Method) -> None:
-    """Refuse two second stages, or two adjustments, that are not the same."""
-    heads = [{phase.head for phase in method.phases} - {None} for method in (a, b)]
-    twice = [
-        (heads[0] and heads[1] and heads[0] != heads[1], "a way of their own to train the head"),
-        (a.post and b.post and a.post != b.post, "an adjustment of the trained network"),
-    ]
-    for clash, what in twice:
-        if clash:
-            raise RecipeError(
-                f"Both methods of {name!r} have {what}.", "At most one of A+B may have one."
-            )
-
-
-def _combine(name: str, a: Method, b: Method) -> Method:
-    """Sampler and noise of ``a``, loss and class weights of ``b``, mixing of whichever has one."""
-    starts: list[Start] = ["begin"]
-    if len(a.phases) + len(b.phases) > 2:
-        starts.append("defer")
-    _refuse_two_heads(name, a, b)
-    mixes = [(a.at(start).mix, b.at(start).mix) for start in starts]
-    both = all(any(column) for column in zip(*mixes, strict=True))
-    if both and any(of_a != of_b for of_a, of_b in mixes):
-        raise RecipeError(
-            f"Both methods of {name!r} mix images, and not in the same way at the same time.",
-            "At most one of A+B may mix: take sampler or loss from a method without mixing.",
-        )
-    phases = [
-        a.at(start).model_copy(
-            update={
-                "start": start,
-                "weights": b.at(start).weights,
-                "loss": b.at(start).loss,
-                "mix": of_a or of_b,
-                "head": a.at(start).head or b.at(start).head,
-            }
-        )
-        for start, (of_a, of_b) in zip(starts, mixes, strict=True)
-    ]
-    post = a.post or b.post
-    adjusts = post is not None and post.name == "logit-adjustment" and post.prior == "train"
-    if post is not None and adjusts and phases[-1].sampler != "instance":
-        # What resampling has evened out already must not be taken out again.
-        post = post.model_copy(update={"prior": "sampled"})
-    return Method(loss=b.loss, phases=phases, post=post)

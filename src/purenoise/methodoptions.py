@@ -8,13 +8,13 @@ is set in every part that knows it: ``tau`` of ``logit-adjustment`` is that of i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from purenoise.datasection import Part
 from purenoise.errors import RecipeError
-from purenoise.headspec import HeadSpec, SpecPart
+from purenoise.headspec import HeadSpec, PostSpec, SpecPart
 from purenoise.methodfile import LOSS_OPTIONS, MIX_OPTIONS, LossSpec, Method, MixSpec, PhaseSpec
 
 Spec = TypeVar("Spec", bound=BaseModel)
@@ -29,12 +29,19 @@ class MethodOptions(SpecPart, Part):
     target: str | list[float] | dict[str, float] | None = Field(
         default=None, description="prior to adjust logits to: uniform, train, test, shares, a file"
     )
+    prior: Literal["all", "natural"] | None = Field(
+        default=None, description="rows whose class shares balanced softmax assumes"
+    )
     gamma: float | None = Field(default=None, ge=0, description="of focal loss")
+    form: Literal["standard", "ldam-drw"] | None = Field(default=None, description="of focal loss")
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
     max_m: float | None = Field(default=None, gt=0, description="largest margin of LDAM")
     s: float | None = Field(default=None, gt=0, description="scale of LDAM's logits")
     head: float | None = Field(default=None, ge=0, lt=1, description="smoothing of large classes")
     tail: float | None = Field(default=None, ge=0, lt=1, description="smoothing of small classes")
+    shape: Literal["concave", "linear", "convex"] | None = Field(
+        default=None, description="of label-aware smoothing between the two"
+    )
     alpha: float | None = Field(default=None, gt=0, description="of mixup, CutMix, CMO: Beta")
     kappa: float | None = Field(default=None, ge=1, description="of remix: ratio of counts")
     prob: float | None = Field(default=None, ge=0, le=1, description="of mixing a batch")
@@ -56,8 +63,8 @@ def with_options(method: Method, options: MethodOptions, name: str = "this metho
         name: What to call the method in a message.
 
     Raises:
-        RecipeError: If no part of the method has an option, or a value does not fit there; all
-            such options are told.
+        RecipeError: If no part of the method has an option, two parts have it, or a value does not
+            fit there.
 
     Example:
         >>> from purenoise.methodfile import load_method
@@ -72,6 +79,12 @@ def with_options(method: Method, options: MethodOptions, name: str = "this metho
     if idle:
         has = f"Its options are {', '.join(sorted(known))}." if known else "It has none."
         raise RecipeError(f"{name} has no option {' and no option '.join(idle)}.", has)
+    for key in given:
+        if len(owners := _owners(method, key)) > 1:
+            raise RecipeError(
+                f"{name} has {key} in {len(owners)} parts: {' and '.join(owners)}.",
+                "To set it in one of them, write the method out in a recipe, under method.",
+            )
     try:
         return _changed(method, given)
     except ValidationError as error:
@@ -90,7 +103,7 @@ def options_of(method: Method) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for loss in (method.loss, *(phase.loss for phase in method.phases)):
         if loss is not None:
-            found |= {key: loss.options().get(key) for key in LOSS_OPTIONS[loss.name]}
+            found |= {key: getattr(loss, key, None) for key in _loss_keys(loss)}
     for phase in method.phases:
         if phase.mix is not None:
             found |= phase.mix.settings()
@@ -103,12 +116,37 @@ def options_of(method: Method) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key in MethodOptions.model_fields}
 
 
+def _owners(method: Method, key: str) -> list[str]:
+    """Name the parts of a method that have an option."""
+    found = []
+    for phase in method.phases:
+        loss = method.loss_of(phase)
+        if key in _loss_keys(loss):
+            found.append("the loss")
+        if phase.mix is not None and key in MIX_OPTIONS[phase.mix.name]:
+            found.append(f"the mixing {phase.mix.name!r}")
+        if phase.head is not None and key in _head_keys(phase.head):
+            found.append("the training of the head")
+    if method.post is not None and key in _post_keys(method.post):
+        found.append(f"the adjustment {method.post.name!r}")
+    return list(dict.fromkeys(found))
+
+
+def _loss_keys(loss: LossSpec) -> tuple[str, ...]:
+    """The options of a loss; only one looks at a prior."""
+    prior = ("prior",) if loss.name == "balanced-softmax" else ()
+    return (*LOSS_OPTIONS[loss.name], *prior)
+
+
+def _post_keys(post: PostSpec) -> tuple[str, ...]:
+    return ("tau", "target") if post.name == "logit-adjustment" else ("tau",)
+
+
 def _changed(method: Method, given: Mapping[str, Any]) -> Method:
     phases = [_phase(phase, given) for phase in method.phases]
     post = method.post
     if post is not None:
-        keys = ("tau", "target") if post.name == "logit-adjustment" else ("tau",)
-        post = _remade(post, {k: given[k] for k in keys if k in given})
+        post = _remade(post, {k: given[k] for k in _post_keys(post) if k in given})
     return Method(loss=_loss(method.loss, given), phases=phases, post=post)
 
 
@@ -132,7 +170,7 @@ def _head_keys(head: HeadSpec) -> tuple[str, ...]:
 
 
 def _loss(loss: LossSpec, given: Mapping[str, Any]) -> LossSpec:
-    return _remade(loss, {k: given[k] for k in LOSS_OPTIONS[loss.name] if k in given})
+    return _remade(loss, {k: given[k] for k in _loss_keys(loss) if k in given})
 
 
 def _mix(mix: MixSpec, given: Mapping[str, Any]) -> MixSpec:

@@ -108,6 +108,30 @@ def evaluate_logits(logits: ArrayLike, labels: ArrayLike, counts: ArrayLike) -> 
     p, classes = probabilities(z), len(n)
     y = _classes(labels, classes, "Labels")
     matrix = confusion_matrix(y, z.argmax(axis=1), classes)
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_p = shifted[np.arange(len(y)), y] - np.log(np.exp(shifted).sum(axis=1))
+    return evaluate_confusion(matrix, n) | {
+        "top5": _top(z, y, 5) if classes >= 10 else None,
+        "nll": float(-log_p.mean()),
+        "ece": expected_calibration_error(p, y),
+    }
+
+
+def evaluate_confusion(confusion: ArrayLike, counts: ArrayLike) -> dict[str, Any]:
+    """Compute all metrics that follow from a confusion matrix.
+
+    Args:
+        confusion: Test images by true class (row) and prediction (column), (C, C), not all 0.
+        counts: *Training* images per class, shape (C,), which make the groups.
+
+    Returns:
+        What :func:`evaluate_logits` returns, without ``top5``, ``nll`` and ``ece``.
+
+    Example:
+        >>> evaluate_confusion([[3, 1], [0, 2]], [90, 10])["balanced_accuracy"]
+        0.875
+    """
+    matrix = np.asarray(confusion)
     support, right = matrix.sum(axis=1), np.diag(matrix)
     present = support > 0
     recall = right / np.maximum(support, 1)
@@ -115,22 +139,17 @@ def evaluate_logits(logits: ArrayLike, labels: ArrayLike, counts: ArrayLike) -> 
     seen = recall[present]
     with np.errstate(divide="ignore"):
         g_mean = float(np.exp(np.log(seen).mean()))
-    shifted = z - z.max(axis=1, keepdims=True)
-    log_p = shifted[np.arange(len(y)), y] - np.log(np.exp(shifted).sum(axis=1))
     return {
-        "accuracy": float(right.sum() / len(y)),
+        "accuracy": float(right.sum() / support.sum()),
         "balanced_accuracy": float(seen.mean()),
         "macro_f1": float(f1[present].mean()),
         "g_mean": g_mean,
         "worst_class": float(seen.min()),
-        "top5": _top(z, y, 5) if classes >= 10 else None,
-        "nll": float(-log_p.mean()),
-        "ece": expected_calibration_error(p, y),
         "per_class": _or_none(recall, present),
         "f1": _or_none(f1, present),
         "groups": {
             name: float(recall[c][present[c]].mean()) if present[c].any() else None
-            for name, c in groups(n).items()
+            for name, c in groups(counts).items()
         },
         "n_test": support.tolist(),
         "confusion": matrix.tolist(),

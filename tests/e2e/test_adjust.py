@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from results import rows
 from safetensors.torch import load_file
 from scipy import stats
 from torch import nn
@@ -243,8 +244,12 @@ def test_each_setting_has_a_folder_and_the_same_setting_the_same(runs: dict[str,
     ]
     assert folders[0] == folders[-1]
     assert len(set(folders)) == 4
-    records, left_out = read_records([runs["plain"]])  # a comparison still sees one run
+    records, left_out = read_records([runs["plain"]], adjusted=False)
     assert (len(records), left_out) == (1, {})
+    records, left_out = read_records([runs["plain"]])
+    assert [r.label for r in records][:2] == ["erm", "erm:logit-adjustment"]
+    assert len({r.label for r in records}) == 5
+    assert not left_out
 
 
 # Notes ----------------------------------------------------------------------------------------
@@ -445,3 +450,29 @@ def test_an_unfinished_run_among_several_is_named_and_left_out(
     done = command("adjust", folder)
     assert done.code == 2
     assert "is finished" in done.err
+
+
+def test_adjusted_results_stand_beside_their_runs(
+    runs: dict[str, Path], command: Command, tmp_path: Path
+) -> None:
+    """A report and a table of results read them as variants, seed by seed, with their own line."""
+    for name in ("plain", "second"):
+        command("adjust", runs[name], "tau=0.5")
+        command("adjust", runs[name], "method=tau-norm")
+    folders = [runs["plain"], runs["second"]]
+    done = command("report", *folders, f"out={tmp_path / 'r.html'}")
+    assert done.code == 0
+    text = (tmp_path / "r.md").read_text()
+    for label in ("erm:logit-adjustment:tau=0.5", "erm:tau-norm"):
+        assert f"{label} against erm: " in done.out
+        assert label in text
+    assert "then adjusted: method=logit-adjustment tau=0.5, prior uniform" in text
+    (adjusted,) = runs["plain"].glob("adjusted/tau-norm-*")
+    assert command("report", adjusted, f"out={tmp_path / 'one.html'}").code == 0
+    said = rows.collect(folders, "toy", tmp_path / "table")
+    assert "6 new of 6 runs" in said[0]
+    found = rows.read(tmp_path / "table" / "toy.csv")
+    line = next(r["command"] for r in found if r["method"] == "erm:tau-norm")
+    assert line.endswith("&& purenoise adjust RUN method=tau-norm")
+    assert str(tmp_path) not in line
+    assert "0 new of 6 runs" in rows.collect(folders, "toy", tmp_path / "table")[0]

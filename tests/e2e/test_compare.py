@@ -211,6 +211,9 @@ def test_a_run_that_fails_is_named_and_the_others_are_compared(
         (["methods=erm", "share=maybe"], "share=maybe"),
         (["methods=erm,open:delta=7"], "delta"),
         (["methods=erm,erm:delta=1/3"], "same run"),
+        (["methods=open,mixup+open"], "Did you mean 'open+mixup'"),
+        (["methods=drs,mixup,mixup:alpha=1"], "mixup and mixup:alpha=1 are the same run"),
+        (["methods=rs,rs+drs"], "same run"),
         (["methods=erm", "epochz=3"], "epochs"),
         (["methods=erm", "methods=rs"], "twice"),
         (["nonsense", "methods=erm"], "no recipe 'nonsense'"),
@@ -244,6 +247,39 @@ def test_two_processes_do_not_train_one_run(tmp_path: Path, command: Command) ->
     process.kill()
     process.wait()
     assert command(*words[:-1], f"out={tmp_path}", "epochs=300").code == 0
+
+
+def test_two_processes_do_not_make_one_comparison(tmp_path: Path, command: Command) -> None:
+    """While one makes it, the same line is refused; afterwards it reads the runs."""
+    words = ["compare", "digits", "methods=erm,rs", "seeds=1", f"out={tmp_path}", *FAST]
+    line = [word.replace("epochs=6", "epochs=60") for word in words]
+    process = subprocess.Popen([*program(), *line], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("events.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "This comparison is being made by another process" in command.refused(*line)
+    assert process.wait() == 0
+    assert "rs against erm" in command(*line).out
+    assert not list(tmp_path.rglob("comparisons/*/lock"))
+
+
+def test_a_result_that_cannot_be_read_blocks_no_other(tmp_path: Path, command: Command) -> None:
+    """The run is named with what to do, the others are compared, and its file is left as it is."""
+    words = ["compare", "digits", "methods=erm,rs", "seeds=2", f"out={tmp_path}", *FAST]
+    assert command(*words).code == 0
+    (torn,) = tmp_path.glob("digits*/rs/seed-1/summary.json")
+    torn.write_text('{"status": "fin')
+    done = command(*words)
+    assert done.code == 2
+    said = " ".join(done.out.split())
+    assert "failed: rs seed 1: " in said
+    assert "summary.json cannot be read" in said
+    assert "Remove that file" in said
+    assert "left out: rs seed 1" in said
+    assert "rs against erm" in said
+    assert torn.read_text() == '{"status": "fin'
+    torn.unlink()
+    assert command(*words).code == 0
 
 
 def test_methods_that_are_added_later_share_too(tmp_path: Path, command: Command) -> None:

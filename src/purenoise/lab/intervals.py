@@ -1,4 +1,4 @@
-"""What a few seeds can say: intervals, paired tests, and how many seeds would be needed.
+"""What a few seeds can say: intervals and paired tests.
 
 Few numbers are at hand (3 to 10 seeds), so the methods are those that keep their promise there:
 Student's t for intervals, exact sign flips for tests. A bootstrap of few numbers covers far less
@@ -26,8 +26,6 @@ TIE = 1e-12  # of the sum of sizes: sums that differ by less differ by rounding
 BOOTSTRAP_SEEDS = 10
 # Share of 95 % intervals (BCa, 10 normal values, 4,000 simulated samples) that hold the true mean.
 BOOTSTRAP_COVERAGE = 0.90
-MOST_SEEDS = 1000
-SURE = 50.0  # an effect of so many standard deviations is seen with any number of seeds
 
 
 @dataclass(frozen=True)
@@ -203,40 +201,6 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     out = np.empty_like(p)
     out[order] = np.minimum(1.0, raised)
     return out
-
-
-def seeds_needed(mean: float, sd: float, level: float = LEVEL, power: float = 0.8) -> int | None:
-    """Return about how many seeds would tell a difference of that size from none.
-
-    Args:
-        mean: The difference per seed that is seen.
-        sd: Its standard deviation over seeds.
-        level: One minus the level of the test; for k comparisons 1 - 0.05 / k.
-        power: Chance of seeing a difference of that size.
-
-    Returns:
-        Seeds of a paired t test, at least as many as the sign-flip test needs to reach that level
-        at all (6 for 0.05), and more where so many signs would too seldom all be the same; None if
-        more than 1,000.
-
-    Example:
-        >>> seeds_needed(1.0, 1.0), seeds_needed(3.0, 1.0)
-        (10, 6)
-
-    Source: the noncentral t distribution of normal differences. With 7 seeds and more the exact
-    sign-flip test has nearly the power of the t test; with the fewest it needs all signs equal.
-    """
-    from scipy import stats
-
-    if mean == 0:
-        return None
-    effect = min(abs(mean) / sd, SURE) if sd > 0 else SURE
-    least = math.ceil(1 - math.log2(1 - level) - 1e-9)  # 2^(1 - n) is the least p of n sign flips
-    n = np.arange(least, MOST_SEEDS + 1)
-    bounds = stats.t.ppf((1 + level) / 2, n - 1)
-    enough = stats.nct.sf(bounds, n - 1, effect * np.sqrt(n)) >= power
-    enough[0] &= stats.norm.cdf(effect) ** least >= power
-    return int(n[enough.argmax()]) if enough.any() else None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from purenoise.errors import RecipeError, did_you_mean
+from purenoise.errors import RecipeError, RunError, did_you_mean
 from purenoise.experiment import plain_recipe
+from purenoise.lab.likeness import likeness
 from purenoise.lab.sharing import PhaseStore
 from purenoise.lab.variants import Variant, parse_seeds, parse_variants
 from purenoise.prepare import check_folder_unchanged, placed
@@ -34,6 +35,7 @@ class PlannedRun:
         folder: Where the run lies or will lie.
         finished: Whether it is there already.
         command: The line that trains it alone.
+        fault: Why its result cannot be read, if it is there and cannot.
     """
 
     variant: Variant
@@ -42,6 +44,7 @@ class PlannedRun:
     folder: Path
     finished: bool
     command: str
+    fault: str = ""
 
     @property
     def label(self) -> str:
@@ -144,8 +147,8 @@ def _planned_runs(
             folder = run_path(recipe, base)
             words = ["purenoise", "train", *([name] if name else []), *overrides,
                      *variant.changes, f"method={variant.method}", f"seed={seed}"]  # fmt: skip
-            done = _is_finished(recipe, folder)
-            runs.append(PlannedRun(variant, seed, recipe, folder, done, shlex.join(words)))
+            done, fault = _what_is_there(recipe, folder)
+            runs.append(PlannedRun(variant, seed, recipe, folder, done, shlex.join(words), fault))
     faults += _other_test_images(runs)
     if faults:
         raise RecipeError("The comparison cannot be made.\n" + "\n".join(faults))
@@ -162,27 +165,36 @@ def _other_test_images(runs: Sequence[PlannedRun]) -> list[str]:
             for label, values in tested.items() if values != tested[first]]  # fmt: skip
 
 
-def _is_finished(recipe: Recipe, folder: Path) -> bool:
-    """Whether the run is there; a folder of another recipe, or changed data, is refused."""
+def _what_is_there(recipe: Recipe, folder: Path) -> tuple[bool, str]:
+    """Say whether the run is there, and why its result cannot be read.
+
+    A folder of another recipe, or changed data, is refused.
+    """
     files = RunFolder(folder)
     files.check_recipe(recipe.digest())
-    summary = files.summary()
+    try:
+        summary = files.summary()
+    except RunError as error:  # one such run is no reason not to compare the others
+        return False, str(error).replace("\n", " ")
     if summary is not None:
         check_folder_unchanged(summary, recipe.data, folder)
-    return summary is not None
+    return summary is not None, ""
 
 
 def _refuse_same(runs: Sequence[PlannedRun]) -> None:
-    """Refuse two variants that are one and the same run."""
-    seen: dict[Path, PlannedRun] = {}
+    """Refuse two variants that train the same, which would be compared with themselves."""
+    seen: dict[str, PlannedRun] = {}
     for run in runs:
-        if run.folder in seen:
+        if run.seed != runs[0].seed:
+            return
+        key = likeness(run.recipe)
+        if key in seen:
             raise RecipeError(
-                f"{seen[run.folder].variant.label} and {run.variant.label} are the same run, "
-                f"{run.folder}.",
+                f"{seen[key].variant.label} and {run.variant.label} are the same run: their "
+                "recipes differ in nothing that has an effect.",
                 "Leave one of them out.",
             )
-        seen[run.folder] = run
+        seen[key] = run
 
 
 def resolve_jobs(jobs: int | str, recipe: Recipe) -> int:

@@ -12,6 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from purenoise.errors import RecipeError, RunError
+from purenoise.lab.adjustedruns import (
+    adjusted_inside,
+    fault_of_adjusted,
+    is_adjusted,
+    label_of_adjusted,
+    run_of,
+)
 from purenoise.lab.summaryform import fault_of
 from purenoise.recipe import LATER_KEYS, Recipe, load_recipe
 from purenoise.runlog import RunFolder
@@ -56,6 +63,11 @@ class Record:
     recipe: Recipe
     summary: Mapping[str, Any]
 
+    @property
+    def adjusted(self) -> Mapping[str, Any] | None:
+        """What was done to the run by `purenoise adjust`, or None for the run itself."""
+        return self.summary["adjusted"] if is_adjusted(self.folder) else None
+
     def value(self, metric: str) -> float | None:
         """Return a number of the last epoch on the test images; None where there is none."""
         found: Any = self.summary["test"]
@@ -64,11 +76,14 @@ class Record:
         return None if found is None else float(found)
 
 
-def read_records(folders: Iterable[str | Path]) -> tuple[list[Record], dict[str, str]]:
+def read_records(
+    folders: Iterable[str | Path], *, adjusted: bool = True
+) -> tuple[list[Record], dict[str, str]]:
     """Read finished runs.
 
     Args:
         folders: Of runs, or of folders that hold runs at any depth.
+        adjusted: Whether what `purenoise adjust` made of them is read too.
 
     Returns:
         The runs, labelled by method and by what else differs among them; and those that cannot be
@@ -79,40 +94,58 @@ def read_records(folders: Iterable[str | Path]) -> tuple[list[Record], dict[str,
     """
     found: list[tuple[Path, Recipe, dict[str, Any]]] = []
     left_out: dict[str, str] = {}
-    for path in _run_folders(folders):
+    for path in _run_folders(folders, adjusted):
         try:
-            files = RunFolder.existing(path)
-            summary = files.summary()
-            if summary is None:
-                left_out[str(path)] = "it is not finished"
-                continue
-            if summary["test"] is None:
-                left_out[str(path)] = "it has no test images"
-                continue
-            fault = fault_of(summary)
-            if fault:
-                left_out[str(path)] = f"its summary.json is damaged: {fault}"
-                continue
-            recipe = load_recipe(str(files.recipe))
-            files.check_recipe(recipe.digest())
-            found.append((path, recipe, summary))
+            recipe, summary, why = _read(path)
         except (RunError, RecipeError) as error:
-            left_out[str(path)] = f"it cannot be read: {error.message}"
+            recipe, summary, why = None, None, f"it cannot be read: {error.message}"
+        if recipe is None or summary is None:
+            left_out[str(path)] = why
+        else:
+            found.append((path, recipe, summary))
     labels = _labels([recipe for _, recipe, _ in found])
-    records = [
-        Record(label, recipe.seed, path, recipe, summary)
-        for label, (path, recipe, summary) in zip(labels, found, strict=True)
-    ]
-    return records, left_out
+    records: dict[tuple[str, int, str], Record] = {}
+    for label, (path, recipe, summary) in zip(labels, found, strict=True):
+        if is_adjusted(path):
+            label = f"{label}:{label_of_adjusted(summary)}"
+            summary |= {"probes": None}  # those are of the run
+            key = label, recipe.seed, json.dumps(summary["test"], sort_keys=True)
+        else:
+            key = label, recipe.seed, str(path)
+        if key in records:  # such as tau=1, once said and once not
+            left_out[str(path)] = f"it is the same result as {records[key].folder}"
+        else:
+            records[key] = Record(label, recipe.seed, path, recipe, summary)
+    return list(records.values()), left_out
 
 
-def _run_folders(folders: Iterable[str | Path]) -> list[Path]:
+def _read(path: Path) -> tuple[Recipe | None, dict[str, Any] | None, str]:
+    """Read a run, or what was made of one; without a recipe or a summary, the reason."""
+    home = run_of(path) if is_adjusted(path) else path
+    files = RunFolder.existing(home)
+    summary = RunFolder(path).summary()
+    if summary is None:
+        return None, None, "it is not finished"
+    if summary["test"] is None:
+        return None, None, "it has no test images"
+    fault = fault_of(summary)
+    if fault:
+        return None, None, f"its summary.json is damaged: {fault}"
+    if home is not path and (why := fault_of_adjusted(summary, files.summary())):
+        return None, None, why
+    recipe = load_recipe(str(files.recipe))
+    files.check_recipe(recipe.digest())
+    return recipe, summary, ""
+
+
+def _run_folders(folders: Iterable[str | Path], adjusted: bool) -> list[Path]:
     """Find the runs in folders, each once, in order."""
     found: dict[Path, None] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise RunError(f"There is no folder {str(folder)!r}.", "Name folders of runs.")
         inside = sorted(path.parent for path in folder.rglob("recipe.yaml"))
+        inside += adjusted_inside(folder) if adjusted else []
         if not inside:
             raise RunError(
                 f"There is no run in {str(folder)!r} (no recipe.yaml).",

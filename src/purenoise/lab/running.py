@@ -10,7 +10,8 @@ was begun goes on, and first phases that runs have in common are trained once
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from purenoise.data.arrays import ArrayData
+from purenoise.data.cacheroot import LOCK, locked
 from purenoise.errors import PureNoiseError, RunError
 from purenoise.fitting import make_ready, phases_of
 from purenoise.lab.comparison import Comparison, analyse
@@ -31,7 +33,7 @@ from purenoise.overrides import as_typed, plain
 from purenoise.prepare import Prepared, prepare
 from purenoise.recipe import Recipe
 from purenoise.runidentity import run_identity
-from purenoise.runlog import RunFolder
+from purenoise.runlog import RunFolder, writing
 from purenoise.runtime import (
     environment,
     resolve_device,
@@ -59,15 +61,47 @@ def carry_out(
         What became of each run.
 
     Raises:
-        PureNoiseError: If the data cannot be had, or a method does not fit them.
+        PureNoiseError: If the data cannot be had, a method does not fit them, or another process
+            makes the same comparison.
     """
-    pending = [run for run in plan.runs if not run.finished]
+    pending = [run for run in plan.runs if not (run.finished or run.fault)]
     jobs = _jobs(plan, pending) if pending else []
-    listener("plan", {"runs": len(plan.runs), "finished": len(plan.runs) - len(pending),
+    done = sum(run.finished for run in plan.runs)
+    listener("plan", {"runs": len(plan.runs), "finished": done,
                       "jobs": jobs, "at_a_time": plan.jobs, "store": plan.store})  # fmt: skip
     on_gpu = bool(pending) and resolve_device(pending[0].recipe.device).type == "cuda"
     places = gpu_places(pending[0].recipe.device) if on_gpu else []
-    return Execution(jobs, plan.store, plan.jobs, listener, stopping, places).run()
+    with _held(plan.folder) if jobs else nullcontext():
+        outcome = Execution(jobs, plan.store, plan.jobs, listener, stopping, places).run()
+    outcome.failed |= {run.label: run.fault for run in plan.runs if run.fault}
+    return outcome
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the comparison's folder, so that no other process makes the same comparison.
+
+    Raises:
+        RunError: If another process holds it.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, wait=False))
+        except BlockingIOError as error:
+            raise RunError(
+                f"This comparison is being made by another process, which holds {folder}.",
+                "Wait for it; the same line then reads its result.",
+            ) from error
+        except OSError as error:
+            raise RunError(f"{folder} cannot be written: {error.strerror}.") from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                (folder / LOCK).unlink()
+                folder.rmdir()  # if nothing came of it
 
 
 def gpu_places(device: str) -> list[dict[str, str]]:
@@ -135,7 +169,7 @@ def conclude(plan: Plan, outcome: Outcome) -> Comparison:
     """
     records, left_out = [], dict(outcome.failed)
     for run in plan.runs:
-        summary = RunFolder(run.folder).summary()
+        summary = None if run.label in left_out else RunFolder(run.folder).summary()
         if summary is None:
             left_out.setdefault(run.label, "it is not finished")
         elif summary["test"] is None:

@@ -1,17 +1,24 @@
 """What a comparison reads of a run's ``summary.json``, and whether it is all there.
 
-A summary comes from a file that may be damaged or written by a stranger: numbers must be finite
-numbers, lists as long as there are classes. Imports no torch.
+A summary comes from a file that may be damaged or written by a stranger: numbers must be finite and
+possible, lists as long as there are classes, and what follows from the confusion matrix must follow
+from it. Imports no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from purenoise.metrics import evaluate_confusion
+
+SAME = 1e-9  # numbers that differ by less differ by rounding
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1)]
+Positive = Annotated[float, Field(allow_inf_nan=False, ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**40)]
 Plain = str | int | float | bool | None
 
 
@@ -20,37 +27,37 @@ class _Form(BaseModel):
 
 
 class _Best(_Form):
-    accuracy: Number | None = None
+    accuracy: Share | None = None
     epoch: int | None = None
 
 
 class _Groups(_Form):
-    many: Number | None
-    medium: Number | None
-    few: Number | None
-    head: Number | None
-    mid: Number | None
-    tail: Number | None
+    many: Share | None
+    medium: Share | None
+    few: Share | None
+    head: Share | None
+    mid: Share | None
+    tail: Share | None
 
 
 class _Test(_Form):
-    accuracy: Number
-    balanced_accuracy: Number
-    macro_f1: Number
-    g_mean: Number
-    worst_class: Number
-    nll: Number
-    ece: Number
+    accuracy: Share
+    balanced_accuracy: Share
+    macro_f1: Share
+    g_mean: Share
+    worst_class: Share
+    nll: Positive
+    ece: Share
     groups: _Groups
-    per_class: list[Number | None]
-    n_test: list[int]
-    confusion: list[list[int]]
+    per_class: list[Share | None]
+    n_test: list[Count]
+    confusion: list[list[Count]]
 
 
 class _Summary(_Form):
     data: str
     class_names: list[str]
-    counts: list[int]
+    counts: list[Count]
     image_shape: list[int] = Field(min_length=3, max_length=3)
     normalize: list[list[Number]] = Field(min_length=2, max_length=2)
     noise: list[list[Number]] = Field(min_length=2, max_length=2)
@@ -63,11 +70,11 @@ class _Summary(_Form):
     command: str = ""
     augment: str = ""
     notes: list[str] = []
-    train_seconds: Number | None = None
-    seconds: Number | None = None
-    n_train: int | None = None
-    n_val: int | None = None
-    n_test: int | None = None
+    train_seconds: Positive | None = None
+    seconds: Positive | None = None
+    n_train: Count | None = None
+    n_val: Count | None = None
+    n_test: Count | None = None
 
     @model_validator(mode="after")
     def _as_many_as_classes(self) -> _Summary:
@@ -84,6 +91,39 @@ class _Summary(_Form):
         if any(len(row) != n for row in self.test.confusion):
             raise ValueError(f"confusion does not fit {n} classes")
         return self
+
+    @model_validator(mode="after")
+    def _follows_from_the_confusion_matrix(self) -> _Summary:
+        """Refuse numbers that the counts of right and wrong answers do not give."""
+        total = sum(map(sum, self.test.confusion))
+        if total == 0:
+            raise ValueError("test.confusion counts no test image")
+        if self.n_test not in (None, total):
+            raise ValueError(f"n_test is {self.n_test}, and test.confusion counts {total}")
+        follows = evaluate_confusion(self.test.confusion, self.counts)
+        given = self.test.model_dump(include=set(follows))
+        wrong = [p for p in _pairs(given, follows, "test") if not _is_same(*p[1:])]
+        for place, value, wanted in sorted(wrong, key=str):
+            raise ValueError(f"{place} is {value}, and {wanted} by test.confusion")
+        return self
+
+
+def _pairs(given: Any, wanted: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+    """Walk through two values of one shape, number by number, with the place of each."""
+    if isinstance(given, dict) and isinstance(wanted, dict):
+        for key in wanted.keys() & given.keys():
+            yield from _pairs(given[key], wanted[key], f"{place}.{key}")
+    elif isinstance(given, list) and isinstance(wanted, list) and len(given) == len(wanted):
+        for i, (one, other) in enumerate(zip(given, wanted, strict=True)):
+            yield from _pairs(one, other, f"{place}.{i}")
+    else:
+        yield place, given, wanted
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return abs(one - other) <= SAME
+    return bool(one == other)
 
 
 def fault_of(summary: Mapping[str, Any]) -> str:

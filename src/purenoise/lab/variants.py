@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 from purenoise.errors import RecipeError
 from purenoise.methodfile import known_methods
@@ -96,10 +97,13 @@ def parse_seeds(text: str | int | Iterable[int]) -> list[int]:
         >>> parse_seeds(3), parse_seeds("0-2,7"), parse_seeds("4,")
         ([0, 1, 2], [0, 1, 2, 7], [4])
     """
-    if isinstance(text, bool):
+    if isinstance(text, bool) or not isinstance(text, str | Integral | Iterable):
         raise _bad_seeds(text)
-    if not isinstance(text, str | int):
-        text = ",".join(str(int(seed)) for seed in text) + ","
+    if not isinstance(text, str | Integral):
+        seeds_given = list(text)
+        if not all(_is_whole(seed) for seed in seeds_given):
+            raise _bad_seeds(seeds_given)
+        text = ",".join(str(int(seed)) for seed in seeds_given) + ","
     text = str(text).strip()
     if text.isdecimal():
         return list(range(_within(int(text), text)))
@@ -116,6 +120,10 @@ def parse_seeds(text: str | int | Iterable[int]) -> list[int]:
     _within(len(seeds), text)
     _refuse_twice("seed", [str(seed) for seed in seeds])
     return seeds
+
+
+def _is_whole(seed: object) -> bool:
+    return isinstance(seed, Integral) and not isinstance(seed, bool)
 
 
 def _within(n: int, text: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from purenoise.lab.comparison import Comparison, Difference
 from purenoise.lab.intervals import LEVEL
 
+FEWEST = 5  # seeds from which on it is said how many would settle a difference
+
 
 def verdict(difference: Difference) -> str:
     """Say in one sentence what may be concluded from a difference in accuracy."""
@@ -21,24 +23,19 @@ def verdict(difference: Difference) -> str:
     spread = "the same" if agree else f"95 % interval {points(e.low)} to {points(e.high)}"
     text = f"{name}: {points(e.mean)} points, {spread}, {e.n} seeds"
     beyond = not agree and (e.low > 0 or e.high < 0)
-    more = difference.needed
-    needed = (
-        "more than 1,000 seeds would be needed to settle a difference of this size"
-        if more is None
-        else f"about {more} seeds would settle a difference of this size"
-    )
+    needed = _needed(difference, e.n)
     least_p = min(1.0, difference.comparisons * found.least_p)
     if least_p > 1 - LEVEL:
         among = f" and {difference.comparisons} comparisons" if difference.comparisons > 1 else ""
         least = f"with {e.n} seeds{among} the exact test cannot go below p = {least_p:.3g}"
         if beyond:
-            return f"{text}; the interval leaves out 0, but {least}. {_sentence(needed)}"
-        return f"{text}. Not settled: {least}. {_sentence(needed)}"
+            return f"{text}; the interval leaves out 0, but {least}.{needed}"
+        return f"{text}. Not settled: {least}.{needed}"
     p = difference.p_holm if difference.p_holm is not None else found.p
     shown = f"p = {p:.2g} after Holm's correction"
     if _is_settled(difference):
         return f"{text}, {shown}: {_sign(difference)}."
-    return f"{text}, {shown}. Not settled: {needed}."
+    return f"{text}, {shown}. Not settled.{needed}"
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -74,5 +71,11 @@ def points(value: float) -> str:
     return f"{100 * value:+.2f}"
 
 
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
+def _needed(difference: Difference, n: int) -> str:
+    """Say how many seeds would settle a difference; nothing where the spread is hardly known."""
+    if n < FEWEST:
+        return ""
+    seen = "if the true difference and spread are those seen"
+    if difference.needed is None:
+        return f" More than 1,000 seeds would be needed, {seen}."
+    return f" About {difference.needed} seeds would settle it in 4 of 5 cases, {seen}."

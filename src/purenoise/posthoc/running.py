@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from purenoise.checkpoint import save_weights, write_whole
+from purenoise.combining import counters
 from purenoise.errors import RecipeError, RunError, did_you_mean
 from purenoise.evaluate import predict_logits
 from purenoise.metrics import evaluate_logits
@@ -283,11 +284,7 @@ def _centred(shift: NDArray[np.float64]) -> tuple[float, ...]:
 def _unusual(recipe: Recipe, hint: str) -> tuple[str, ...]:
     """Say what a run did that already counters the class shares of its training images."""
     method = recipe.resolved_method()
-    last = method.phases[-1]
-    loss = method.loss_of(last).name
-    did = [f"its last phase samples by {last.sampler!r}"] * (last.sampler != "instance")
-    did += [f"weighs classes ({last.weights})"] * (last.weights != "none")
-    did += [f"its loss is {loss!r}"] * (loss in ("balanced-softmax", "ldam"))
+    did = counters(method)
     did += ["it was adjusted when it was trained"] * (method.post is not None)
     if not did:
         return ()

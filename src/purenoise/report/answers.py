@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from purenoise.errors import RunError
 from purenoise.lab.records import Record
-from purenoise.metrics import BINS, probabilities
+from purenoise.metrics import BINS, evaluate_logits, probabilities
 from purenoise.predictions import read_predictions
 from purenoise.runlog import RunFolder
+
+ROUNDING = 1e-6  # of NLL and ECE; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,10 @@ def read_answers(record: Record) -> Answers | None:
         return None
     if logits.shape[1] != len(record.summary["class_names"]):
         return None
-    predicted = logits.argmax(axis=1)
-    if abs((predicted == labels).mean() - record.summary["test"]["accuracy"]) > 1e-9:
+    predicted, test = logits.argmax(axis=1), record.summary["test"]
+    measured = evaluate_logits(logits, labels, record.summary["counts"])
+    off = max(abs(measured[key] - test[key]) for key in ("nll", "ece"))
+    if measured["confusion"] != test["confusion"] or off > ROUNDING:
         return None
     confidence, right = probabilities(logits).max(axis=1), predicted == labels
     index = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)

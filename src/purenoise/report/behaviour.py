@@ -16,7 +16,7 @@ from purenoise.report.answers import Answers
 from purenoise.report.charts import MOST_MARKED, curve_chart, reliability_chart, share_chart
 from purenoise.report.classes import order, same_classes
 from purenoise.report.document import Cell, Part, Section, Sentences, Table, section
-from purenoise.report.wording import NA, clean, number, over_seeds
+from purenoise.report.wording import NA, clean, number, over_seeds, several
 from purenoise.runlog import RunFolder, read_events
 from purenoise.terminal.tables import p_value, percent
 
@@ -74,9 +74,12 @@ def calibration_section(comparison: Comparison, answers: Mapping[Path, Answers |
             at_least = np.maximum(n, 1)
             series.append((place, row.label, sum(a.confidence for a in found) / at_least,
                            sum(a.right for a in found) / at_least, n))  # fmt: skip
-    missing = sum(a is None for a in answers.values())
-    said = Sentences((f"The predictions of {missing} of {len(answers)} runs are missing, damaged "
-                      "or not those of their result.",)) if missing else None  # fmt: skip
+    missing = [clean(folder) for folder, a in answers.items() if a is None]
+    text = (
+        f"The predictions of {len(missing)} of {len(answers)} runs are missing, damaged or not "
+        f"those of their result: {several(missing, 12)}."
+    )
+    said = Sentences((text,)) if missing else None
     return section("calibration", heading, [reliability_chart(series) if series else None, said])
 
 

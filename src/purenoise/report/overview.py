@@ -246,6 +246,9 @@ def _method(record: Record) -> tuple[str, str, str, str]:
         phases.append(", ".join(parts))
     if method.post is not None:
         phases.append(f"at last {_said(method.post.model_dump(mode='json', exclude_none=True))}")
+    if record.adjusted is not None:
+        how = {k: record.adjusted[k] for k in ("method", "tau") if record.adjusted[k] is not None}
+        phases.append(f"then adjusted: {_said(how)}, prior {record.adjusted['prior']['name']}")
     kinds = {phase.noise for phase in method.phases} - {"none"}
     if not kinds:
         return _loss(method), "; then ".join(phases), "", ""

@@ -110,7 +110,7 @@ def write_run_report(run: Run) -> Path | None:
     place = run.folder / NAME
     if run.summary["test"] is None or (place.exists() and not run.trained):
         return None
-    records, left_out = read_records([run.folder])
+    records, left_out = read_records([run.folder], adjusted=False)
     if not records:  # such as a folder that was moved while it trained
         return None
     comparison = analyse(records, left_out=left_out)
@@ -161,6 +161,8 @@ def _ask_again(comparison: Comparison, folder: str | Path) -> Comparison:
 
 
 def _asked(record: Record, folder: str | Path) -> Record:
+    if record.adjusted is not None:  # its network was not kept
+        return record
     _, summary, model = load_run(record.folder)
     try:
         logits, _ = read_predictions(RunFolder(record.folder).predictions)
