@@ -12,6 +12,7 @@ import torch
 
 from purenoise.errors import RecipeError, did_you_mean
 from purenoise.experiment import plain_recipe
+from purenoise.lab.executors import check_executor
 from purenoise.lab.sharing import PhaseStore
 from purenoise.lab.variants import Variant, parse_seeds, parse_variants
 from purenoise.prepare import check_folder_unchanged, placed
@@ -58,11 +59,12 @@ class Plan:
         variants: In the order in which they were named.
         seeds: In order.
         baseline: Label of the variant that the others are compared with.
-        jobs: Runs at a time.
+        jobs: Runs at a time; 0: as many as the executor allows.
         share: Whether first phases in common are trained once.
         command: The line that does all this again.
         store: Where states at the ends of shared phases are kept.
         folder: For the report.
+        executor: Who trains: see :mod:`purenoise.lab.executors`; None: nobody, lines are printed.
     """
 
     runs: tuple[PlannedRun, ...]
@@ -74,6 +76,7 @@ class Plan:
     command: str
     store: PhaseStore
     folder: Path
+    executor: str | None = "local"
 
 
 def plan_comparison(
@@ -86,6 +89,7 @@ def plan_comparison(
     jobs: int | str = "auto",
     share: bool = True,
     command: str = "",
+    executor: str | None = "local",
 ) -> Plan:
     """Check a comparison as a whole, without training.
 
@@ -98,10 +102,13 @@ def plan_comparison(
         jobs: Runs at a time; ``auto``: as many as the cores allow, or one per GPU.
         share: Whether first phases in common are trained once.
         command: The line that does all this again.
+        executor: ``local``, ``ray``, or None if the runs will not be trained by this process.
 
     Raises:
         PureNoiseError: Naming all that cannot be done.
     """
+    if executor is not None:
+        check_executor(executor)
     variants, numbers = parse_variants(methods), parse_seeds(seeds)
     runs = _planned_runs(name, overrides, variants, numbers)
     labels = [variant.label for variant in variants]
@@ -114,9 +121,11 @@ def plan_comparison(
     out = Path(first.recipe.out)
     what = hashlib.sha256(repr((labels, numbers, chosen, [r.folder for r in runs])).encode())
     return Plan(
-        tuple(runs), tuple(variants), tuple(numbers), chosen, resolve_jobs(jobs, first.recipe),
+        tuple(runs), tuple(variants), tuple(numbers), chosen,
+        resolve_jobs(jobs, first.recipe) if executor == "local" else _whole_jobs(jobs),
         share, command, PhaseStore(out / "phases"),
         out / "comparisons" / f"{first.recipe.name}-{what.hexdigest()[:8]}",
+        executor,
     )  # fmt: skip
 
 
@@ -199,13 +208,21 @@ def resolve_jobs(jobs: int | str, recipe: Recipe) -> int:
     threads, cores = resolve_threads(recipe.threads), available_cores()
     if str(jobs) == "auto":
         return max(1, torch.cuda.device_count() if on_gpu else cores // threads)
-    if not str(jobs).isdecimal() or int(jobs) < 1:
-        raise RecipeError(f"jobs={jobs} cannot be read.", "Give a whole number from 1 on, or auto.")
-    if not on_gpu and int(jobs) * threads > cores:
+    number = _whole_jobs(jobs)
+    if not on_gpu and number * threads > cores:
         raise RecipeError(
             f"jobs={jobs} with {threads} threads each is more than the {cores} cores there are.",
-            f"Runs at a time take threads=N each: {jobs} take threads={max(1, cores // int(jobs))}."
-            if int(jobs) <= cores
+            f"Runs at a time take threads=N each: {jobs} take threads={max(1, cores // number)}."
+            if number <= cores
             else f"At most jobs={cores} with threads=1.",
         )
+    return number
+
+
+def _whole_jobs(jobs: int | str) -> int:
+    """Return how many runs may train at a time, 0 for ``auto``."""
+    if str(jobs) == "auto":
+        return 0
+    if not str(jobs).isdecimal() or int(jobs) < 1:
+        raise RecipeError(f"jobs={jobs} cannot be read.", "Give a whole number from 1 on, or auto.")
     return int(jobs)

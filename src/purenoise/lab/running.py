@@ -4,12 +4,12 @@ A comparison is planned before anything is trained: every recipe is checked, the
 once, every network is built once. Then workers (:mod:`purenoise.lab.pool`) train the runs, each in
 the folder that ``purenoise train`` would give it, seed by seed; what is finished is taken up, what
 was begun goes on, and first phases that runs have in common are trained once
-(:mod:`purenoise.lab.sharing`).
+(:mod:`purenoise.lab.sharing`). The workers may be those of a Ray cluster
+(:mod:`purenoise.lab.rayworkers`).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +20,12 @@ import torch
 from purenoise.errors import PureNoiseError, RunError
 from purenoise.fitting import make_ready, phases_of
 from purenoise.lab.comparison import Comparison, analyse
+from purenoise.lab.place import Place
 from purenoise.lab.planning import Plan, PlannedRun, plan_comparison
 from purenoise.lab.records import Record
 from purenoise.lab.scheduling import Execution, Job, Outcome
 from purenoise.lab.sharing import boundaries, prefix_key, shared_epochs
+from purenoise.lab.starting import started
 from purenoise.lab.summaryform import fault_of
 from purenoise.network import network
 from purenoise.overrides import as_typed, plain
@@ -31,16 +33,11 @@ from purenoise.prepare import Prepared, prepare
 from purenoise.recipe import Recipe
 from purenoise.runidentity import run_identity
 from purenoise.runlog import RunFolder
-from purenoise.runtime import (
-    environment,
-    resolve_device,
-    resolve_threads,
-    stop_on_signal,
-    torch_settings,
-)
-from purenoise.speed import resolve_speed
+from purenoise.runtime import stop_on_signal, torch_settings
+from purenoise.speed import Switches
 
 Listener = Callable[[str, dict[str, Any]], None]
+IMAGES = ("fingerprint", "subset_sha256")
 
 
 def carry_out(
@@ -51,47 +48,45 @@ def carry_out(
     Args:
         plan: From :func:`plan_comparison`.
         listener: Told ``plan``, ``start``, ``epoch``, ``shared``, ``done``, ``failed``,
-            ``warning`` and what they are about.
+            ``warning``, ``note`` and what they are about.
         stopping: Asked again and again; True: runs keep their state and stop.
 
     Returns:
         What became of each run.
 
     Raises:
-        PureNoiseError: If the data cannot be had, or a method does not fit them.
+        PureNoiseError: If the data cannot be had, a method does not fit them, or the executor
+            cannot take the runs.
     """
     pending = [run for run in plan.runs if not run.finished]
-    jobs = _jobs(plan, pending) if pending else []
-    listener("plan", {"runs": len(plan.runs), "finished": len(plan.runs) - len(pending),
-                      "jobs": jobs, "at_a_time": plan.jobs, "store": plan.store})  # fmt: skip
-    on_gpu = bool(pending) and resolve_device(pending[0].recipe.device).type == "cuda"
-    places = gpu_places(pending[0].recipe.device) if on_gpu else []
-    return Execution(jobs, plan.store, plan.jobs, listener, stopping, places).run()
+    with started(plan, pending) as (workers, places):
+        jobs = _jobs(plan, pending, places)
+        listener("plan", {
+            "runs": len(plan.runs), "finished": len(plan.runs) - len(pending), "jobs": jobs,
+            "at_a_time": workers.jobs, "store": plan.store,
+        })  # fmt: skip
+        return Execution(jobs, plan.store, workers, listener, stopping).run()
 
 
-def gpu_places(device: str) -> list[dict[str, str]]:
-    """Return what to set in the environment of each worker, so that each has a GPU of its own.
+def check_runs(plan: Plan, pending: Sequence[PlannedRun]) -> None:
+    """Check that every run can be had, as before training, where nothing is trained here.
 
-    Args:
-        device: Of the recipe; one with a number leaves all workers on that GPU.
+    Raises:
+        PureNoiseError: If the data cannot be had, or a method does not fit them.
     """
-    n = torch.cuda.device_count()
-    if n < 2 or ":" in device:
-        return []
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    ids = given.split(",")[:n] if given else [str(i) for i in range(n)]
-    return [{"CUDA_VISIBLE_DEVICES": i.strip()} for i in ids]
+    _jobs(plan, pending, None)
 
 
-def _jobs(plan: Plan, pending: Sequence[PlannedRun]) -> list[Job]:
+def _jobs(plan: Plan, pending: Sequence[PlannedRun], places: Sequence[Place] | None) -> list[Job]:
     """Check that every run can be had, and name the states that runs share."""
     prepared: dict[str, Prepared] = {}
     checked: set[str] = set()
     keys: list[dict[int, str]] = []
+    images: list[dict[str, str]] = []
     epochs = {run.folder: boundaries(run.recipe) for run in pending}
     everyone = sorted({epoch for ends in epochs.values() for epoch in ends})
     faults: list[str] = []
-    for run in pending:
+    for i, run in enumerate(pending):
         section = run.recipe.data.model_dump_json()
         if section not in prepared:
             prepared.clear()  # one set of images in memory is enough
@@ -100,14 +95,17 @@ def _jobs(plan: Plan, pending: Sequence[PlannedRun]) -> list[Job]:
         if run.variant.label not in checked:
             checked.add(run.variant.label)
             faults += _fits(run, data)
-        keys.append(_keys(run.recipe, data, everyone) if plan.share else {})
+        share = plan.share and places is not None
+        keys.append(_keys(run.recipe, data, everyone, places[i]) if share and places else {})
+        images.append({key: getattr(data.dataset, key) for key in IMAGES})
     if faults:
         raise RunError("The comparison cannot be made.\n" + "\n".join(faults))
     jobs = []
-    for run, own, shared in zip(pending, keys, shared_epochs(keys), strict=True):
+    for run, own, shared, seen in zip(pending, keys, shared_epochs(keys), images, strict=True):
         ends = boundaries(run.recipe)[:-1]  # kept for methods that are added later
         useful = {e: key for e, key in own.items() if e in ends or plan.store.has(key)}
-        jobs.append(Job(run.label, run.recipe, run.folder, run.command, {**useful, **shared}))
+        known = {**useful, **shared}
+        jobs.append(Job(run.label, run.recipe, run.folder, run.command, known, seen))
     return jobs
 
 
@@ -161,6 +159,7 @@ def compare(
     baseline: str | None = None,
     jobs: int | str = "auto",
     share: bool = True,
+    executor: str = "local",
     **overrides: Any,
 ) -> Comparison:
     """Train every method with every seed, as far as it is not there yet, and compare.
@@ -172,6 +171,8 @@ def compare(
         baseline: One of the methods; None: ``drs`` if it is among them, else the first.
         jobs: Runs at a time; ``auto``: as many as the cores allow, or one per GPU.
         share: Whether first phases in common are trained once. The numbers are the same.
+        executor: ``local``: processes of this machine; ``ray``: those of a Ray cluster, whose
+            nodes share the folder of the runs.
         **overrides: Keys of the recipe, for all runs; see :func:`purenoise.train`.
 
     Returns:
@@ -191,6 +192,7 @@ def compare(
         str(recipe) if recipe else None,
         [f"{key}={as_typed(value)}" for key, value in given.items()],
         methods=methods, seeds=seeds, baseline=baseline, jobs=jobs, share=share,
+        executor=executor,
     )  # fmt: skip
     with stop_on_signal() as stopping:
         outcome = carry_out(plan, stopping=stopping)
@@ -199,13 +201,13 @@ def compare(
     return conclude(plan, outcome)
 
 
-def _keys(recipe: Recipe, data: Prepared, epochs: Sequence[int]) -> dict[int, str]:
+def _keys(recipe: Recipe, data: Prepared, epochs: Sequence[int], place: Place) -> dict[int, str]:
     """Name the states of a run that another might share."""
-    device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
-    switches = resolve_speed(recipe.speed, device, recipe.precision)
+    switches = Switches(**place["speed"])
     if switches.compile:  # whether that succeeds, and so what was computed, is known only later
         return {}
-    identity = run_identity(recipe, data, device, threads, switches)
-    identity |= {"environment": environment(device, threads)}  # program, machine, libraries
+    device = torch.device(place["device"])
+    identity = run_identity(recipe, data, device, place["threads"], switches)
+    identity |= {"environment": place["environment"]}  # program, machine, libraries
     usable = [e for e in epochs if e <= recipe.train.epochs]
     return {e: prefix_key(recipe, identity, e) for e in usable}

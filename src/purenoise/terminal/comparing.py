@@ -19,7 +19,8 @@ from purenoise.terminal.comparisontables import print_comparison
 from purenoise.terminal.manyprogress import Overview
 from purenoise.terminal.tables import printable
 
-OWN = {"methods": "erm,drs,open", "seeds": "5", "baseline": None, "jobs": "auto", "share": "true"}
+OWN = {"methods": "erm,drs,open", "seeds": "5", "baseline": None, "jobs": "auto", "share": "true",
+       "executor": "local"}  # fmt: skip
 
 
 def run_comparison(console: Console, name: str | None, given: Sequence[str], command: str) -> bool:
@@ -42,7 +43,7 @@ def run_comparison(console: Console, name: str | None, given: Sequence[str], com
         plan = plan_comparison(
             name, overrides, methods=own["methods"] or "", seeds=own["seeds"] or "",
             baseline=own["baseline"], jobs=own["jobs"] or "auto", share=_switch(own["share"]),
-            command=command,
+            command=command, executor=own["executor"] or "local",
         )  # fmt: skip
     outcome = _carry_out(console, plan)
     if outcome.stopped:
@@ -79,7 +80,7 @@ def own_keys(given: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
             own[key] = value.strip()
         elif key in ("method", "seed"):
             raise RecipeError(f"A comparison takes {key}s=, not {key}=.", f"Write {key}s={value}.")
-        elif key.rstrip("s") in ("metho", "methode", "base", "job", "shared"):
+        elif key.rstrip("s") in ("metho", "methode", "base", "job", "shared", "exec", "executer"):
             raise RecipeError(f"Unknown key {key!r}.", did_you_mean(key, OWN))
         else:
             rest.append(word)
