@@ -65,6 +65,7 @@ class Plan:
         store: Where states at the ends of shared phases are kept.
         folder: For the report.
         executor: Who trains: see :mod:`purenoise.lab.executors`; None: nobody, lines are printed.
+        only: Label of the one run to be trained now; None: all.
     """
 
     runs: tuple[PlannedRun, ...]
@@ -77,6 +78,11 @@ class Plan:
     store: PhaseStore
     folder: Path
     executor: str | None = "local"
+    only: str | None = None
+
+    def pending(self) -> list[PlannedRun]:
+        """Return the runs that are to be trained now, seed by seed."""
+        return [r for r in self.runs if not r.finished and self.only in (None, r.label)]
 
 
 def plan_comparison(
@@ -90,6 +96,7 @@ def plan_comparison(
     share: bool = True,
     command: str = "",
     executor: str | None = "local",
+    only: str | None = None,
 ) -> Plan:
     """Check a comparison as a whole, without training.
 
@@ -103,6 +110,7 @@ def plan_comparison(
         share: Whether first phases in common are trained once.
         command: The line that does all this again.
         executor: ``local``, ``ray``, or None if the runs will not be trained by this process.
+        only: Label of the one run to be trained now, such as ``drs seed 3``; None: all.
 
     Raises:
         PureNoiseError: Naming all that cannot be done.
@@ -116,6 +124,9 @@ def plan_comparison(
         raise RecipeError(
             f"The baseline {baseline!r} is not among the methods.", did_you_mean(baseline, labels)
         )
+    if only is not None and only not in [run.label for run in runs]:
+        hint = did_you_mean(only, [run.label for run in runs])
+        raise RecipeError(f"only={only} is no run of this comparison.", hint)
     chosen = baseline or (FAIR_BASELINE if FAIR_BASELINE in labels else labels[0])
     first = runs[0]
     out = Path(first.recipe.out)
@@ -125,7 +136,7 @@ def plan_comparison(
         resolve_jobs(jobs, first.recipe) if executor == "local" else _whole_jobs(jobs),
         share, command, PhaseStore(out / "phases"),
         out / "comparisons" / f"{first.recipe.name}-{what.hexdigest()[:8]}",
-        executor,
+        executor, only,
     )  # fmt: skip
 
 

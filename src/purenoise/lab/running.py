@@ -24,7 +24,7 @@ from purenoise.lab.place import Place
 from purenoise.lab.planning import Plan, PlannedRun, plan_comparison
 from purenoise.lab.records import Record
 from purenoise.lab.scheduling import Execution, Job, Outcome
-from purenoise.lab.sharing import boundaries, prefix_key, shared_epochs
+from purenoise.lab.sharing import alike, boundaries, prefix_key, shared_epochs
 from purenoise.lab.starting import started
 from purenoise.lab.summaryform import fault_of
 from purenoise.network import network
@@ -58,11 +58,11 @@ def carry_out(
         PureNoiseError: If the data cannot be had, a method does not fit them, or the executor
             cannot take the runs.
     """
-    pending = [run for run in plan.runs if not run.finished]
+    pending = plan.pending()
     with started(plan, pending) as (workers, places):
         jobs = _jobs(plan, pending, places)
         listener("plan", {
-            "runs": len(plan.runs), "finished": len(plan.runs) - len(pending), "jobs": jobs,
+            "runs": len(plan.runs), "finished": sum(r.finished for r in plan.runs), "jobs": jobs,
             "at_a_time": workers.jobs, "store": plan.store,
         })  # fmt: skip
         return Execution(jobs, plan.store, workers, listener, stopping).run()
@@ -83,8 +83,8 @@ def _jobs(plan: Plan, pending: Sequence[PlannedRun], places: Sequence[Place] | N
     checked: set[str] = set()
     keys: list[dict[int, str]] = []
     images: list[dict[str, str]] = []
-    epochs = {run.folder: boundaries(run.recipe) for run in pending}
-    everyone = sorted({epoch for ends in epochs.values() for epoch in ends})
+    around = plan.runs if plan.only else pending  # whose states one is to be of use for
+    everyone = sorted({epoch for run in around for epoch in boundaries(run.recipe)})
     faults: list[str] = []
     for i, run in enumerate(pending):
         section = run.recipe.data.model_dump_json()
@@ -101,12 +101,23 @@ def _jobs(plan: Plan, pending: Sequence[PlannedRun], places: Sequence[Place] | N
     if faults:
         raise RunError("The comparison cannot be made.\n" + "\n".join(faults))
     jobs = []
-    for run, own, shared, seen in zip(pending, keys, shared_epochs(keys), images, strict=True):
+    shares = _shares_of_one(plan, pending, keys) if plan.only else shared_epochs(keys)
+    for run, own, shared, seen in zip(pending, keys, shares, images, strict=True):
         ends = boundaries(run.recipe)[:-1]  # kept for methods that are added later
         useful = {e: key for e, key in own.items() if e in ends or plan.store.has(key)}
         known = {**useful, **shared}
         jobs.append(Job(run.label, run.recipe, run.folder, run.command, known, seen))
     return jobs
+
+
+def _shares_of_one(
+    plan: Plan, pending: Sequence[PlannedRun], keys: Sequence[dict[int, str]]
+) -> list[dict[int, str]]:
+    """Name the states that one run has in common with others, which other processes train."""
+    found = alike([run.recipe for run in plan.runs])
+    common = {run.label: at for run, at in zip(plan.runs, found, strict=True)}
+    return [{e: key for e, key in own.items() if e in common[run.label]}
+            for run, own in zip(pending, keys, strict=True)]  # fmt: skip
 
 
 def _fits(run: PlannedRun, data: Prepared) -> list[str]:
