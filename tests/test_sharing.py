@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from purenoise.lab.pool import Pool
 from purenoise.lab.scheduling import Execution, Job
 from purenoise.lab.sharing import PhaseStore, boundaries, longest, prefix_key, shared_epochs
 from purenoise.recipe import load_recipe
@@ -104,7 +105,7 @@ def test_followers_wait_for_the_leader_and_no_longer(tmp_path: Path) -> None:
     jobs = [Job(name, recipe, tmp_path / name, "", shared)
             for name, shared in (("erm", {6: "k"}), ("drs", {6: "k"}), ("rs", {}))]  # fmt: skip
     store = PhaseStore(tmp_path / "phases")
-    execution = Execution(jobs, store, 2, lambda *_: None, lambda: False)
+    execution = Execution(jobs, store, Pool(2), lambda *_: None, lambda: False)
     assert execution._next() is jobs[0]
     execution.active = [execution.pending.pop(0)]
     assert execution._next() is jobs[2]

@@ -119,10 +119,13 @@ def compare(
             metavar="[RECIPE] [methods=A,B,...] [seeds=N] [KEY=VALUE]...",
             help="methods=erm,drs,open (default), open:delta=0.5, A+B; seeds=5 (default), 0-4 or "
             "1,4; baseline=METHOD; jobs=N runs at a time; share=false trains every first phase "
-            "anew; then changes of the recipe for all.",
+            "anew; executor=ray trains on a Ray cluster; then changes of the recipe for all.",
             show_default=False,
         ),
     ] = None,
+    print_jobs: Annotated[
+        bool, typer.Option("--print-jobs", help="Print a line per run, for a batch scheduler.")
+    ] = False,
 ) -> None:
     """Train methods with several seeds and compare: intervals, paired tests, a report.
 
@@ -134,7 +137,7 @@ def compare(
     with _console().status("loading", spinner="line"):
         from purenoise.terminal.comparing import run_comparison
     refuse_several("compare")
-    if run_comparison(_console(), name, given, command):
+    if run_comparison(_console(), name, given, command, print_jobs):
         raise typer.Exit(2)
 
 

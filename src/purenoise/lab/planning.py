@@ -12,6 +12,7 @@ import torch
 
 from purenoise.errors import RecipeError, RunError, did_you_mean
 from purenoise.experiment import plain_recipe
+from purenoise.lab.executors import check_executor
 from purenoise.lab.likeness import likeness
 from purenoise.lab.sharing import PhaseStore
 from purenoise.lab.variants import Variant, parse_seeds, parse_variants
@@ -61,11 +62,13 @@ class Plan:
         variants: In the order in which they were named.
         seeds: In order.
         baseline: Label of the variant that the others are compared with.
-        jobs: Runs at a time.
+        jobs: Runs at a time; 0: as many as the executor allows.
         share: Whether first phases in common are trained once.
         command: The line that does all this again.
         store: Where states at the ends of shared phases are kept.
         folder: For the report.
+        executor: Who trains: see :mod:`purenoise.lab.executors`; None: nobody, lines are printed.
+        only: Label of the one run to be trained now; None: all.
     """
 
     runs: tuple[PlannedRun, ...]
@@ -77,6 +80,15 @@ class Plan:
     command: str
     store: PhaseStore
     folder: Path
+    executor: str | None = "local"
+    only: str | None = None
+
+    def pending(self) -> list[PlannedRun]:
+        """Return the runs that are to be trained now, seed by seed."""
+        return [
+            r for r in self.runs
+            if not (r.finished or r.fault) and self.only in (None, r.label)
+        ]  # fmt: skip
 
 
 def plan_comparison(
@@ -89,6 +101,8 @@ def plan_comparison(
     jobs: int | str = "auto",
     share: bool = True,
     command: str = "",
+    executor: str | None = "local",
+    only: str | None = None,
 ) -> Plan:
     """Check a comparison as a whole, without training.
 
@@ -101,10 +115,14 @@ def plan_comparison(
         jobs: Runs at a time; ``auto``: as many as the cores allow, or one per GPU.
         share: Whether first phases in common are trained once.
         command: The line that does all this again.
+        executor: ``local``, ``ray``, or None if the runs will not be trained by this process.
+        only: Label of the one run to be trained now, such as ``drs seed 3``; None: all.
 
     Raises:
         PureNoiseError: Naming all that cannot be done.
     """
+    if executor is not None:
+        check_executor(executor)
     variants, numbers = parse_variants(methods), parse_seeds(seeds)
     runs = _planned_runs(name, overrides, variants, numbers)
     labels = [variant.label for variant in variants]
@@ -112,14 +130,19 @@ def plan_comparison(
         raise RecipeError(
             f"The baseline {baseline!r} is not among the methods.", did_you_mean(baseline, labels)
         )
+    if only is not None and only not in [run.label for run in runs]:
+        hint = did_you_mean(only, [run.label for run in runs])
+        raise RecipeError(f"only={only} is no run of this comparison.", hint)
     chosen = baseline or (FAIR_BASELINE if FAIR_BASELINE in labels else labels[0])
     first = runs[0]
     out = Path(first.recipe.out)
     what = hashlib.sha256(repr((labels, numbers, chosen, [r.folder for r in runs])).encode())
     return Plan(
-        tuple(runs), tuple(variants), tuple(numbers), chosen, resolve_jobs(jobs, first.recipe),
+        tuple(runs), tuple(variants), tuple(numbers), chosen,
+        resolve_jobs(jobs, first.recipe) if executor == "local" else _whole_jobs(jobs),
         share, command, PhaseStore(out / "phases"),
         out / "comparisons" / f"{first.recipe.name}-{what.hexdigest()[:8]}",
+        executor, only,
     )  # fmt: skip
 
 
@@ -211,13 +234,21 @@ def resolve_jobs(jobs: int | str, recipe: Recipe) -> int:
     threads, cores = resolve_threads(recipe.threads), available_cores()
     if str(jobs) == "auto":
         return max(1, torch.cuda.device_count() if on_gpu else cores // threads)
-    if not str(jobs).isdecimal() or int(jobs) < 1:
-        raise RecipeError(f"jobs={jobs} cannot be read.", "Give a whole number from 1 on, or auto.")
-    if not on_gpu and int(jobs) * threads > cores:
+    number = _whole_jobs(jobs)
+    if not on_gpu and number * threads > cores:
         raise RecipeError(
             f"jobs={jobs} with {threads} threads each is more than the {cores} cores there are.",
-            f"Runs at a time take threads=N each: {jobs} take threads={max(1, cores // int(jobs))}."
-            if int(jobs) <= cores
+            f"Runs at a time take threads=N each: {jobs} take threads={max(1, cores // number)}."
+            if number <= cores
             else f"At most jobs={cores} with threads=1.",
         )
+    return number
+
+
+def _whole_jobs(jobs: int | str) -> int:
+    """Return how many runs may train at a time, 0 for ``auto``."""
+    if str(jobs) == "auto":
+        return 0
+    if not str(jobs).isdecimal() or int(jobs) < 1:
+        raise RecipeError(f"jobs={jobs} cannot be read.", "Give a whole number from 1 on, or auto.")
     return int(jobs)

@@ -18,7 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-Message = dict[str, Any]
+from purenoise.lab.executors import Message
+
 LAST_WORDS = 300  # characters of what a worker said before it died
 
 
@@ -50,10 +51,12 @@ class Pool:
     Args:
         jobs: How many.
         environments: What to set in the environment of each, such as its GPU.
+        folder: Where they work; None: where this process does.
     """
 
     jobs: int
     environments: Sequence[Mapping[str, str]] = ()
+    folder: str | None = None
     workers: list[Worker] = field(default_factory=list)
     _messages: queue.SimpleQueue[tuple[Worker, Message]] = field(default_factory=queue.SimpleQueue)
 
@@ -83,7 +86,7 @@ class Pool:
             return self.workers[-1]
         return None
 
-    def give(self, worker: Worker, task: Any, content: Message) -> None:
+    def give(self, worker: Any, task: Any, content: Message) -> None:
         """Give a worker a task."""
         worker.task = task
         try:
@@ -125,7 +128,8 @@ class Pool:
         process = subprocess.Popen(
             [sys.executable, "-m", "purenoise.lab.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True,
-            encoding="utf-8", env={**os.environ, **extra}, start_new_session=True,
+            encoding="utf-8", env={**os.environ, **extra}, cwd=self.folder,
+            start_new_session=True,
         )  # fmt: skip
         worker = Worker(number, process, said)
         worker.listener = threading.Thread(target=self._listen, args=(worker,), daemon=True)

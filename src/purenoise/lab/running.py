@@ -4,12 +4,12 @@ A comparison is planned before anything is trained: every recipe is checked, the
 once, every network is built once. Then workers (:mod:`purenoise.lab.pool`) train the runs, each in
 the folder that ``purenoise train`` would give it, seed by seed; what is finished is taken up, what
 was begun goes on, and first phases that runs have in common are trained once
-(:mod:`purenoise.lab.sharing`).
+(:mod:`purenoise.lab.sharing`). The workers may be those of a Ray cluster
+(:mod:`purenoise.lab.rayworkers`).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -23,10 +23,12 @@ from purenoise.data.cacheroot import LOCK, locked
 from purenoise.errors import PureNoiseError, RunError
 from purenoise.fitting import make_ready, phases_of
 from purenoise.lab.comparison import Comparison, analyse
+from purenoise.lab.place import Place
 from purenoise.lab.planning import Plan, PlannedRun, plan_comparison
 from purenoise.lab.records import Record
 from purenoise.lab.scheduling import Execution, Job, Outcome
-from purenoise.lab.sharing import boundaries, prefix_key, shared_epochs
+from purenoise.lab.sharing import alike, boundaries, prefix_key, shared_epochs
+from purenoise.lab.starting import started
 from purenoise.lab.summaryform import fault_of
 from purenoise.network import network
 from purenoise.overrides import as_typed, plain
@@ -34,16 +36,11 @@ from purenoise.prepare import Prepared, prepare
 from purenoise.recipe import Recipe
 from purenoise.runidentity import run_identity
 from purenoise.runlog import RunFolder, writing
-from purenoise.runtime import (
-    environment,
-    resolve_device,
-    resolve_threads,
-    stop_on_signal,
-    torch_settings,
-)
-from purenoise.speed import resolve_speed
+from purenoise.runtime import stop_on_signal, torch_settings
+from purenoise.speed import Switches
 
 Listener = Callable[[str, dict[str, Any]], None]
+IMAGES = ("fingerprint", "subset_sha256")
 
 
 def carry_out(
@@ -54,25 +51,25 @@ def carry_out(
     Args:
         plan: From :func:`plan_comparison`.
         listener: Told ``plan``, ``start``, ``epoch``, ``shared``, ``done``, ``failed``,
-            ``warning`` and what they are about.
+            ``warning``, ``note`` and what they are about.
         stopping: Asked again and again; True: runs keep their state and stop.
 
     Returns:
         What became of each run.
 
     Raises:
-        PureNoiseError: If the data cannot be had, a method does not fit them, or another process
-            makes the same comparison.
+        PureNoiseError: If the data cannot be had, a method does not fit them, the executor cannot
+            take the runs, or another process makes the same comparison.
     """
-    pending = [run for run in plan.runs if not (run.finished or run.fault)]
-    jobs = _jobs(plan, pending) if pending else []
-    done = sum(run.finished for run in plan.runs)
-    listener("plan", {"runs": len(plan.runs), "finished": done,
-                      "jobs": jobs, "at_a_time": plan.jobs, "store": plan.store})  # fmt: skip
-    on_gpu = bool(pending) and resolve_device(pending[0].recipe.device).type == "cuda"
-    places = gpu_places(pending[0].recipe.device) if on_gpu else []
-    with _held(plan.folder) if jobs else nullcontext():
-        outcome = Execution(jobs, plan.store, plan.jobs, listener, stopping, places).run()
+    pending = plan.pending()
+    held = _held(plan.folder) if pending else nullcontext()
+    with held, started(plan, pending) as (workers, places):
+        jobs = _jobs(plan, pending, places)
+        listener("plan", {
+            "runs": len(plan.runs), "finished": sum(r.finished for r in plan.runs), "jobs": jobs,
+            "at_a_time": workers.jobs, "store": plan.store,
+        })  # fmt: skip
+        outcome = Execution(jobs, plan.store, workers, listener, stopping).run()
     outcome.failed |= {run.label: run.fault for run in plan.runs if run.fault}
     return outcome
 
@@ -104,29 +101,25 @@ def _held(folder: Path) -> Iterator[None]:
                 folder.rmdir()  # if nothing came of it
 
 
-def gpu_places(device: str) -> list[dict[str, str]]:
-    """Return what to set in the environment of each worker, so that each has a GPU of its own.
+def check_runs(plan: Plan, pending: Sequence[PlannedRun]) -> None:
+    """Check that every run can be had, as before training, where nothing is trained here.
 
-    Args:
-        device: Of the recipe; one with a number leaves all workers on that GPU.
+    Raises:
+        PureNoiseError: If the data cannot be had, or a method does not fit them.
     """
-    n = torch.cuda.device_count()
-    if n < 2 or ":" in device:
-        return []
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    ids = given.split(",")[:n] if given else [str(i) for i in range(n)]
-    return [{"CUDA_VISIBLE_DEVICES": i.strip()} for i in ids]
+    _jobs(plan, pending, None)
 
 
-def _jobs(plan: Plan, pending: Sequence[PlannedRun]) -> list[Job]:
+def _jobs(plan: Plan, pending: Sequence[PlannedRun], places: Sequence[Place] | None) -> list[Job]:
     """Check that every run can be had, and name the states that runs share."""
     prepared: dict[str, Prepared] = {}
     checked: set[str] = set()
     keys: list[dict[int, str]] = []
-    epochs = {run.folder: boundaries(run.recipe) for run in pending}
-    everyone = sorted({epoch for ends in epochs.values() for epoch in ends})
+    images: list[dict[str, str]] = []
+    around = plan.runs if plan.only else pending  # whose states one is to be of use for
+    everyone = sorted({epoch for run in around for epoch in boundaries(run.recipe)})
     faults: list[str] = []
-    for run in pending:
+    for i, run in enumerate(pending):
         section = run.recipe.data.model_dump_json()
         if section not in prepared:
             prepared.clear()  # one set of images in memory is enough
@@ -135,15 +128,29 @@ def _jobs(plan: Plan, pending: Sequence[PlannedRun]) -> list[Job]:
         if run.variant.label not in checked:
             checked.add(run.variant.label)
             faults += _fits(run, data)
-        keys.append(_keys(run.recipe, data, everyone) if plan.share else {})
+        share = plan.share and places is not None
+        keys.append(_keys(run.recipe, data, everyone, places[i]) if share and places else {})
+        images.append({key: getattr(data.dataset, key) for key in IMAGES})
     if faults:
         raise RunError("The comparison cannot be made.\n" + "\n".join(faults))
     jobs = []
-    for run, own, shared in zip(pending, keys, shared_epochs(keys), strict=True):
+    shares = _shares_of_one(plan, pending, keys) if plan.only else shared_epochs(keys)
+    for run, own, shared, seen in zip(pending, keys, shares, images, strict=True):
         ends = boundaries(run.recipe)[:-1]  # kept for methods that are added later
         useful = {e: key for e, key in own.items() if e in ends or plan.store.has(key)}
-        jobs.append(Job(run.label, run.recipe, run.folder, run.command, {**useful, **shared}))
+        known = {**useful, **shared}
+        jobs.append(Job(run.label, run.recipe, run.folder, run.command, known, seen))
     return jobs
+
+
+def _shares_of_one(
+    plan: Plan, pending: Sequence[PlannedRun], keys: Sequence[dict[int, str]]
+) -> list[dict[int, str]]:
+    """Name the states that one run has in common with others, which other processes train."""
+    found = alike([run.recipe for run in plan.runs])
+    common = {run.label: at for run, at in zip(plan.runs, found, strict=True)}
+    return [{e: key for e, key in own.items() if e in common[run.label]}
+            for run, own in zip(pending, keys, strict=True)]  # fmt: skip
 
 
 def _fits(run: PlannedRun, data: Prepared) -> list[str]:
@@ -196,6 +203,7 @@ def compare(
     baseline: str | None = None,
     jobs: int | str = "auto",
     share: bool = True,
+    executor: str = "local",
     **overrides: Any,
 ) -> Comparison:
     """Train every method with every seed, as far as it is not there yet, and compare.
@@ -207,6 +215,8 @@ def compare(
         baseline: One of the methods; None: ``drs`` if it is among them, else the first.
         jobs: Runs at a time; ``auto``: as many as the cores allow, or one per GPU.
         share: Whether first phases in common are trained once. The numbers are the same.
+        executor: ``local``: processes of this machine; ``ray``: those of a Ray cluster, whose
+            nodes share the folder of the runs.
         **overrides: Keys of the recipe, for all runs; see :func:`purenoise.train`.
 
     Returns:
@@ -232,6 +242,7 @@ def compare(
         str(recipe) if recipe else None,
         [f"{key}={as_typed(value)}" for key, value in given.items()],
         methods=methods, seeds=seeds, baseline=baseline, jobs=jobs, share=share,
+        executor=executor,
     )  # fmt: skip
     with stop_on_signal() as stopping:
         outcome = carry_out(plan, stopping=stopping)
@@ -240,13 +251,13 @@ def compare(
     return conclude(plan, outcome)
 
 
-def _keys(recipe: Recipe, data: Prepared, epochs: Sequence[int]) -> dict[int, str]:
+def _keys(recipe: Recipe, data: Prepared, epochs: Sequence[int], place: Place) -> dict[int, str]:
     """Name the states of a run that another might share."""
-    device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
-    switches = resolve_speed(recipe.speed, device, recipe.precision)
+    switches = Switches(**place["speed"])
     if switches.compile:  # whether that succeeds, and so what was computed, is known only later
         return {}
-    identity = run_identity(recipe, data, device, threads, switches)
-    identity |= {"environment": environment(device, threads)}  # program, machine, libraries
+    device = torch.device(place["device"])
+    identity = run_identity(recipe, data, device, place["threads"], switches)
+    identity |= {"environment": place["environment"]}  # program, machine, libraries
     usable = [e for e in epochs if e <= recipe.train.epochs]
     return {e: prefix_key(recipe, identity, e) for e in usable}

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from purenoise.lab.pool import Message, Pool, Worker
+from purenoise.lab.executors import Busy, Message, Workers
 from purenoise.lab.sharing import PhaseStore, longest
 from purenoise.recipe import Recipe
 
 TRIES = 3  # of a run whose process dies
+RELEASE = 90.0  # seconds in which a lost process, or a file server, lets go of its run's folder
 WAIT = 0.2  # seconds between looks at whether to stop
 
 
@@ -27,6 +28,7 @@ class Job:
         folder: Where.
         command: The line that trains it alone.
         shared: Epochs whose state other runs have as well, with the names of the states.
+        images: What names the images that the comparison was planned with.
     """
 
     label: str
@@ -34,6 +36,7 @@ class Job:
     folder: Path
     command: str
     shared: Mapping[int, str]
+    images: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,23 +64,21 @@ class Execution:
     Args:
         jobs: In the order in which they should begin.
         store: States at the ends of shared phases.
-        at_a_time: How many train at once.
+        workers: Who trains them, here or elsewhere.
         listener: Told what happens.
         stopping: Asked again and again; True: runs keep their state and stop.
-        environments: Of the workers, such as their GPUs.
     """
 
     def __init__(
         self,
         jobs: Sequence[Job],
         store: PhaseStore,
-        at_a_time: int,
+        workers: Workers,
         listener: Callable[[str, dict[str, Any]], None],
         stopping: Callable[[], bool],
-        environments: Sequence[Mapping[str, str]] = (),
     ) -> None:
-        self.pending, self.store, self.at_a_time = list(jobs), store, at_a_time
-        self.listener, self.stopping, self.environments = listener, stopping, environments
+        self.pending, self.store, self.workers = list(jobs), store, workers
+        self.listener, self.stopping = listener, stopping
         self.active: list[Job] = []
         self.tries: Counter[str] = Counter()
         self.begun_at: dict[str, int] = {}
@@ -86,7 +87,7 @@ class Execution:
     def run(self) -> Outcome:
         """Do all jobs; a job that fails is named in the outcome and keeps none from being done."""
         started = time.monotonic()
-        with Pool(self.at_a_time, self.environments) as pool:
+        with self.workers as pool:
             while self.active or (self.pending and not self.outcome.stopped):
                 if self.stopping() and not self.outcome.stopped:
                     self.outcome.stopped = True
@@ -99,7 +100,7 @@ class Execution:
         self.outcome.seconds = time.monotonic() - started
         return self.outcome
 
-    def _hand_out(self, pool: Pool) -> None:
+    def _hand_out(self, pool: Workers) -> None:
         """Give work to idle workers."""
         while (job := self._next()) is not None and (worker := pool.idle()) is not None:
             self.pending.remove(job)
@@ -108,6 +109,7 @@ class Execution:
             pool.give(worker, job, {
                 "recipe": job.recipe.model_dump(mode="json"), "folder": str(job.folder),
                 "command": job.command, "store": str(self.store.folder), "keys": dict(job.shared),
+                "images": dict(job.images), "release": RELEASE * (self.tries[job.label] > 1),
             })  # fmt: skip
 
     def _next(self) -> Job | None:
@@ -122,10 +124,12 @@ class Execution:
                 return job
         return None
 
-    def _hear(self, worker: Worker, message: Message) -> None:
-        job: Job | None = worker.task
+    def _hear(self, worker: Busy | None, message: Message) -> None:
+        job: Job | None = worker.task if worker is not None else None
         kind = message["kind"]
-        if job is None:
+        if kind == "note":
+            self.listener(kind, message)
+        if worker is None or job is None:
             return
         if kind in ("done", "failed", "stopped", "died"):
             worker.task = None
@@ -142,7 +146,7 @@ class Execution:
             self.outcome.shared_epochs += message["epoch"] if message["shared"] else 0
         self.listener(kind, {**message, "job": job})
 
-    def _died(self, job: Job, worker: Worker, message: Message) -> str:
+    def _died(self, job: Job, worker: Busy, message: Message) -> str:
         """Decide what becomes of the job of a process that is gone."""
         if worker.asked_to_stop:
             return "stopped"

@@ -138,6 +138,22 @@ def shared_epochs(runs: Sequence[Mapping[int, str]]) -> list[dict[int, str]]:
     return [{e: key for e, key in keys.items() if times[key] > 1} for keys in runs]
 
 
+def alike(recipes: Sequence[Recipe]) -> list[dict[int, str]]:
+    """Return, for each recipe, the epochs up to which another does the same on the same machine.
+
+    Args:
+        recipes: Of the runs.
+
+    Returns:
+        Those epochs with names, which are not those of states: they know no machine, no images.
+    """
+    ends = sorted({end for recipe in recipes for end in boundaries(recipe)})
+    return shared_epochs([
+        {e: prefix_key(recipe, {}, e) for e in ends if e <= recipe.train.epochs}
+        for recipe in recipes
+    ])  # fmt: skip
+
+
 def _all(runs: Iterable[Mapping[int, str]]) -> Iterable[str]:
     for keys in runs:
         yield from keys.values()

@@ -12,15 +12,18 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from purenoise.errors import PureNoiseError
+from purenoise.errors import DataError, PureNoiseError, RunError
 from purenoise.recipe import Recipe
+from purenoise.runlog import RunFolder
 
 Tell = Callable[[dict[str, Any]], None]
+LOOK = 0.5  # seconds between looks at a folder that another process may hold
 
 
 def main() -> None:
@@ -85,6 +88,8 @@ class _Trainer:
         if recipe.data != self._section:
             self._section, self._data = None, None
             self._section, self._data = recipe.data, prepare(recipe.data)
+        _refuse_other_images(task["images"], self._data.dataset)
+        _wait_until_free(RunFolder(task["folder"]), task["release"])
         resume = None
         while resume is None and (at := longest(publish, store)) is not None:
             resume = store.load(publish[at])  # a damaged one is gone then: the next is looked at
@@ -114,6 +119,26 @@ class _Trainer:
             listeners=[listen], on_epoch=on_epoch, shared=resume, data=self._data,
         )  # fmt: skip
         self.tell({"kind": "done", "trained": run.trained})
+
+
+def _refuse_other_images(planned: dict[str, Any], dataset: Any) -> None:
+    """Refuse to train on images that are not those of the plan, or states would be mixed up."""
+    if any(getattr(dataset, key) != value for key, value in planned.items()):
+        raise DataError(
+            "The images that are read here are not those that the comparison was planned with.",
+            "They changed meanwhile, or this machine has others in the same place.",
+        )
+
+
+def _wait_until_free(files: RunFolder, seconds: float) -> None:
+    """Wait until a process that was lost has let go of the folder; training says if it has not."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with files.held():
+                return
+        except RunError:
+            time.sleep(LOOK)
 
 
 if __name__ == "__main__":

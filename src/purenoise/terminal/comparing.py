@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,18 @@ from purenoise.lab.scheduling import Outcome
 from purenoise.report import write_report
 from purenoise.runtime import stop_on_signal
 from purenoise.terminal.comparisontables import print_comparison
+from purenoise.terminal.jobs import print_jobs
 from purenoise.terminal.manyprogress import Overview
 from purenoise.terminal.tables import printable
 
-OWN = {"methods": "erm,drs,open", "seeds": "5", "baseline": None, "jobs": "auto", "share": "true"}
+OWN = {"methods": "erm,drs,open", "seeds": "5", "baseline": None, "jobs": "auto", "share": "true",
+       "executor": "local", "only": None}  # fmt: skip
+NEAR = 0.75  # how alike a mistyped key is, at least
 
 
-def run_comparison(console: Console, name: str | None, given: Sequence[str], command: str) -> bool:
+def run_comparison(
+    console: Console, name: str | None, given: Sequence[str], command: str, print_only: bool = False
+) -> bool:
     """Plan, train, print and write the report.
 
     Args:
@@ -30,6 +36,7 @@ def run_comparison(console: Console, name: str | None, given: Sequence[str], com
         name: Of the recipe.
         given: ``key=value`` words: the comparison's own and the recipe's.
         command: The line that does this again.
+        print_only: Whether to print a line per run instead of training.
 
     Returns:
         Whether a run failed.
@@ -38,12 +45,17 @@ def run_comparison(console: Console, name: str | None, given: Sequence[str], com
         PureNoiseError: If it cannot be made, or was stopped.
     """
     own, overrides = own_keys(given)
-    with console.status("planning", spinner="line"):
+    errors = Console(stderr=True, highlight=False)
+    with (errors if print_only else console).status("planning", spinner="line"):
         plan = plan_comparison(
             name, overrides, methods=own["methods"] or "", seeds=own["seeds"] or "",
             baseline=own["baseline"], jobs=own["jobs"] or "auto", share=_switch(own["share"]),
-            command=command,
+            command=command, only=own["only"],
+            executor=None if print_only else own["executor"] or "local",
         )  # fmt: skip
+    if print_only:
+        print_jobs(errors, plan, [*([name] if name else []), *given])
+        return False
     outcome = _carry_out(console, plan)
     if outcome.stopped:
         raise RunError(
@@ -52,6 +64,9 @@ def run_comparison(console: Console, name: str | None, given: Sequence[str], com
         )
     for label, reason in outcome.failed.items():
         console.print(f"failed: {label}: {printable(reason)}", markup=False, soft_wrap=True)
+    if plan.only:
+        _say_one(console, plan, outcome)
+        return bool(outcome.failed)
     comparison = conclude(plan, outcome)
     print_comparison(console, comparison)
     page = plan.folder / "report.html"
@@ -79,11 +94,17 @@ def own_keys(given: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
             own[key] = value.strip()
         elif key in ("method", "seed"):
             raise RecipeError(f"A comparison takes {key}s=, not {key}=.", f"Write {key}s={value}.")
-        elif key.rstrip("s") in ("metho", "methode", "base", "job", "shared"):
+        elif key.rstrip("s") in ("metho", "methode", "base", "job", "shared") or _nearly(
+            key, "executor"
+        ):
             raise RecipeError(f"Unknown key {key!r}.", did_you_mean(key, OWN))
         else:
             rest.append(word)
     return own, rest
+
+
+def _nearly(key: str, known: str) -> bool:
+    return difflib.SequenceMatcher(None, key, known).ratio() > NEAR
 
 
 def _switch(text: str | None) -> bool:
@@ -100,6 +121,14 @@ def _carry_out(console: Console, plan: Plan) -> Outcome:
             return carry_out(plan, overview, stopping)
     finally:
         overview.close()
+
+
+def _say_one(console: Console, plan: Plan, outcome: Outcome) -> None:
+    """Say what became of one run of a comparison."""
+    folder = next(run.folder for run in plan.runs if run.label == plan.only)
+    if not outcome.failed:
+        done = "finished" if outcome.trained else "there already"
+        console.print(f"{plan.only}: {done}, {folder}", markup=False, soft_wrap=True)
 
 
 def _say(console: Console, plan: Plan, outcome: Outcome, page: Path) -> None:

@@ -93,6 +93,9 @@ class Overview(Watcher):
         self._end(event["job"].label, only_if_gone="its process ended" in event["text"])
         self._print(f"warning: {event['job'].label}: {event['text']}")
 
+    def _on_note(self, event: dict[str, Any]) -> None:
+        self._print(event["text"])
+
     def _end(self, label: str, only_if_gone: bool = True) -> None:
         if only_if_gone and self._bar is not None and label in self._lines:
             self._bar.remove_task(self._lines.pop(label))
