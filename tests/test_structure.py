@@ -28,7 +28,7 @@ FLOORS: dict[int, list[str]] = {
     3: [
         "yamlfile", "faults", "overrides", "headspec", "methodfile", "methodoptions", "datasection",
         "noisesection", "trainsection",
-        "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "team", "resuming",
+        "recipe", "keyhelp", "methods", "headstage", "noisesource", "fitting", "runtime", "team", "resuming",
         "runidentity",
         "speed", "step",
         "finetune", "modelinput",
