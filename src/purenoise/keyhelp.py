@@ -55,7 +55,7 @@ MEANINGS: dict[str, str] = {
     "model.train": "what learns; the rest is frozen",
     "method": "a method, `A+B`, `deferred-A`, or one written out",
     "options.tau": "strength of a prior, or of tau-norm",
-    "options.target": "class shares that logits are adjusted to: `uniform`, `train`, `test`, numbers",
+    "options.target": "class shares to adjust logits to: `uniform`, `train`, `test`, numbers",
     "options.gamma": "of focal loss",
     "options.label_smoothing": "share of each label that is spread over all classes",
     "options.max_m": "largest margin of LDAM",

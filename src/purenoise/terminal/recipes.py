@@ -85,18 +85,22 @@ def recipes_check(arguments: Arguments = None) -> None:
 
 @recipes_app.command("keys")
 def recipes_keys(
-    words: Annotated[list[str] | None, typer.Argument(help="Only keys with such a word.")] = None,
+    words: Annotated[list[str] | None, typer.Argument(help="Only keys that have these words.")] = None,
 ) -> None:
     """Explain the keys of recipes: short name, values, default, meaning."""
     from purenoise.errors import did_you_mean
     from purenoise.keyhelp import key_table
 
     known = key_table()
-    found = [k for k in known if not words or any(w in f"{k.name} {k.meaning}" for w in words)]
+    found = [k for k in known if all(w in f"{k.name} {k.meaning}" for w in words or ())]
     if not found:
         wanted = " ".join(words or [])
-        ends = {k.name.rpartition(".")[2] for k in known}
-        raise RunError(f"No key has anything to do with {wanted!r}.", did_you_mean(wanted, ends))
+        near = did_you_mean(wanted, {k.name.rpartition(".")[2] for k in known})
+        all_of_them = "`purenoise recipes keys` lists all of them."
+        raise RunError(
+            f"No key has anything to do with {wanted!r}.",
+            near if near.startswith("Did") else all_of_them,
+        )
     table = Table("key", "values", "default", "meaning", box=None, header_style="bold")
     for key in found:
         plain = (text.replace("`", "") for text in (key.values, key.default, key.meaning))
