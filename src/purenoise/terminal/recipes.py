@@ -1,4 +1,4 @@
-"""``purenoise recipes``: list, show, copy, check."""
+"""``purenoise recipes``: list, show, copy, check, keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from purenoise.errors import RunError
 from purenoise.terminal.arguments import Arguments, split_words
 
-recipes_app = typer.Typer(help="Recipes: list, show, copy, check.", no_args_is_help=True)
+recipes_app = typer.Typer(help="Recipes: list, show, copy, check, keys.", no_args_is_help=True)
 
 
 @recipes_app.command("list")
@@ -81,6 +81,33 @@ def recipes_check(arguments: Arguments = None) -> None:
     name, overrides = split_words(arguments)
     recipe = load_recipe(name, overrides)
     typer.echo(f"{recipe.name} is fine: method {recipe.method_name()}, hash {recipe.digest()[:8]}")
+
+
+@recipes_app.command("keys")
+def recipes_keys(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Only keys that have these words.")
+    ] = None,
+) -> None:
+    """Explain the keys of recipes: short name, values, default, meaning."""
+    from purenoise.errors import did_you_mean
+    from purenoise.keyhelp import key_table
+
+    known = key_table()
+    found = [k for k in known if all(w in f"{k.name} {k.meaning}" for w in words or ())]
+    if not found:
+        wanted = " ".join(words or [])
+        near = did_you_mean(wanted, {k.name.rpartition(".")[2] for k in known})
+        all_of_them = "`purenoise recipes keys` lists all of them."
+        raise RunError(
+            f"No key has anything to do with {wanted!r}.",
+            near if near.startswith("Did") else all_of_them,
+        )
+    table = Table("key", "values", "default", "meaning", box=None, header_style="bold")
+    for key in found:
+        plain = (text.replace("`", "") for text in (key.values, key.default, key.meaning))
+        table.add_row(key.name, *(escape(text) for text in plain))
+    Console(highlight=False).print(table)
 
 
 def _head(path: Path) -> str:
