@@ -359,3 +359,18 @@ def test_seeds_that_agree_to_the_image_have_no_interval(tmp_path):
     said = verdict(replace(d, metrics={"accuracy": same}))
     assert "+0.20 points, the same, 2 seeds. Not settled" in said
     assert "interval" not in said
+
+
+def test_methods_that_came_out_identical_are_named(tmp_path):
+    """Equal answers with every seed are pointed out; equal accuracies alone are not."""
+    fake_runs(tmp_path, {"drs": 1.5, "open": 1.5, "erm": 0.8}, seeds=(0, 1))
+    (note,) = [note for note in compared(tmp_path).notes if "identical" in note]
+    assert note.startswith("drs and open came out identical with every seed")
+
+
+def test_other_class_names_are_another_protocol(root, tmp_path):
+    """Runs on classes of other names are refused, and set side by side by force only."""
+    fake_run(tmp_path / "a", "erm", 0, names=["a", "b", "c", "d"])
+    with pytest.raises(RunError, match="class names differ"):
+        compared(root / "drs", tmp_path)
+    assert compared(root / "drs", tmp_path, mixed=True).differences[0].classes == ()

@@ -191,7 +191,7 @@ def protocol_differences(records: Sequence[Record]) -> list[str]:
     """Say what differs among runs beside method and seed."""
     found = []
     for what, key in (("training images (subset)", "subset_sha256"), ("images", "fingerprint"),
-                      ("class counts", "counts")):  # fmt: skip
+                      ("class counts", "counts"), ("class names", "class_names")):  # fmt: skip
         values = {json.dumps(record.summary.get(key)): record for record in records}
         if len(values) > 1:
             examples = [f"{str(r.folder)!r}" for r in list(values.values())[:2]]

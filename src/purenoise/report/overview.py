@@ -163,12 +163,23 @@ def protocol_section(comparison: Comparison) -> Section:
         "The methods, phase by phase." if len(rows) > 1 else "The method, phase by phase.",
         ("method", "loss", "phases", "noise", "its gradients stop at"), rows, sortable=False,
     )  # fmt: skip
-    notes = dict.fromkeys(clean(note) for r in records for note in r.summary.get("notes", []))
+    notes = _notes(comparison)
     return section(
         "protocol",
         heading,
         [Facts(tuple(pairs)), table, Sentences(tuple(notes), "list") if notes else None],
     )
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    """What the runs noted; with the methods that did, where not all did."""
+    who: dict[str, dict[str, None]] = {}
+    for row in comparison.rows:
+        for note in (clean(note) for r in row.records for note in r.summary.get("notes", [])):
+            who.setdefault(note, {})[clean(row.label)] = None
+    everyone = len(comparison.rows)
+    return [note if len(labels) == everyone else f"{', '.join(labels)}: {note}"
+            for note, labels in who.items()]  # fmt: skip
 
 
 def _classes(r: Record) -> str:
