@@ -39,7 +39,8 @@ def comparison_tables(comparison: Comparison) -> Group:
     parts: list[Table | Text | str] = [
         table,
         Text(
-            "sd: over seeds. (best): in the best epoch on the test images, which nobody could have chosen"
+            "sd: over seeds; (best): in the best epoch on the test images, which nobody could have "
+            "chosen"
         ),
     ]
     if comparison.differences:
