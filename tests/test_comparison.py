@@ -156,6 +156,9 @@ def test_other_protocols_are_refused_unless_mixed(root, tmp_path):
     assert "mixed=true" in caught.value.hint
     found = compared(root / "drs", tmp_path, mixed=True)
     assert any(note.startswith("Not by one protocol: train.epochs") for note in found.notes)
+    assert [row.label for row in found.rows] == ["drs:epochs=60", "erm:epochs=7"]
+    assert found.baseline == "drs:epochs=60"  # with a name that says by which protocol
+    assert compared(root / "drs", tmp_path, mixed=True, baseline="erm").baseline == "erm:epochs=7"
 
 
 def test_other_classes_can_be_mixed_without_class_differences(root, tmp_path):
@@ -343,7 +346,7 @@ def test_what_belongs_to_a_method_is_no_other_protocol(tmp_path, change):
     fake_run(tmp_path / "a", "open", 0, 1.0)
     fake_run(tmp_path / "b", "open", 0, 2.0, overrides=[change])
     found = compared(tmp_path)
-    assert f"open:{change}" in [row.label for row in found.rows]
+    assert f"open:{change.removeprefix('noise.')}" in [row.label for row in found.rows]
     assert not any(note.startswith("Not by one protocol") for note in found.notes)
 
 

@@ -54,7 +54,7 @@ def opened(chromium: Any, file: Path, width: int = 1280, **options: Any) -> tupl
 
 
 def test_a_phone_shows_the_main_numbers_without_scrolling(chromium, page_file):
-    """At 390 px accuracy, difference and p of every method lie on the screen, each with its name."""
+    """At 390 px accuracy, difference and p of every method are on the screen, with their names."""
     page, wrong = opened(chromium, page_file, 390)
     cells = page.evaluate(
         """[...document.querySelectorAll("#in-short tbody td")].map(td => {
