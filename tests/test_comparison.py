@@ -156,6 +156,9 @@ def test_other_protocols_are_refused_unless_mixed(root, tmp_path):
     assert "mixed=true" in caught.value.hint
     found = compared(root / "drs", tmp_path, mixed=True)
     assert any(note.startswith("Not by one protocol: train.epochs") for note in found.notes)
+    assert [row.label for row in found.rows] == ["drs:epochs=60", "erm:epochs=7"]
+    assert found.baseline == "drs:epochs=60"  # with a name that says by which protocol
+    assert compared(root / "drs", tmp_path, mixed=True, baseline="erm").baseline == "erm:epochs=7"
 
 
 def test_other_classes_can_be_mixed_without_class_differences(root, tmp_path):
@@ -343,7 +346,7 @@ def test_what_belongs_to_a_method_is_no_other_protocol(tmp_path, change):
     fake_run(tmp_path / "a", "open", 0, 1.0)
     fake_run(tmp_path / "b", "open", 0, 2.0, overrides=[change])
     found = compared(tmp_path)
-    assert f"open:{change}" in [row.label for row in found.rows]
+    assert f"open:{change.removeprefix('noise.')}" in [row.label for row in found.rows]
     assert not any(note.startswith("Not by one protocol") for note in found.notes)
 
 
@@ -359,3 +362,18 @@ def test_seeds_that_agree_to_the_image_have_no_interval(tmp_path):
     said = verdict(replace(d, metrics={"accuracy": same}))
     assert "+0.20 points, the same, 2 seeds. Not settled" in said
     assert "interval" not in said
+
+
+def test_methods_that_came_out_identical_are_named(tmp_path):
+    """Equal answers with every seed are pointed out; equal accuracies alone are not."""
+    fake_runs(tmp_path, {"drs": 1.5, "open": 1.5, "erm": 0.8}, seeds=(0, 1))
+    (note,) = [note for note in compared(tmp_path).notes if "identical" in note]
+    assert note.startswith("drs and open came out identical with every seed")
+
+
+def test_other_class_names_are_another_protocol(root, tmp_path):
+    """Runs on classes of other names are refused, and set side by side by force only."""
+    fake_run(tmp_path / "a", "erm", 0, names=["a", "b", "c", "d"])
+    with pytest.raises(RunError, match="class names differ"):
+        compared(root / "drs", tmp_path)
+    assert compared(root / "drs", tmp_path, mixed=True).differences[0].classes == ()

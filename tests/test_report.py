@@ -423,3 +423,24 @@ def test_drawings_leave_names_as_they_are() -> None:
     assert name in text
     assert 'id="k-figure_1"' in figure.svg
     assert "#1b2530" not in figure.svg
+
+
+def test_notes_of_some_methods_say_of_which(tmp_path):
+    """A note that all runs have stands alone, one of some methods after their names."""
+    fake_run(tmp_path / "a", "erm", 0, 1.0, notes=["Of all."])
+    fake_run(tmp_path / "b", "drs", 0, 1.2, notes=["Of all.", "Of one."])
+    text = make(tmp_path, out=tmp_path / "r.html").text
+    assert "drs: Of one." in text
+    assert "Of all." in text
+    assert ": Of all." not in text
+
+
+def test_equal_seeds_are_no_interval(tmp_path):
+    """Where all seeds agree that is said, and no interval without width is shown."""
+    for seed in (0, 1):
+        fake_run(tmp_path / f"a{seed}", "erm", seed, 60.0)
+        fake_run(tmp_path / f"b{seed}", "drs", seed, 60.0)
+    text = make(tmp_path, out=tmp_path / "r.html").text
+    assert "all seeds equal" in text
+    assert "100.0 to 100.0" not in text
+    assert "+0.0 to +0.0" not in text

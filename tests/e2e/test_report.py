@@ -53,6 +53,25 @@ def opened(chromium: Any, file: Path, width: int = 1280, **options: Any) -> tupl
     return page, wrong
 
 
+def test_a_phone_shows_the_main_numbers_without_scrolling(chromium, page_file):
+    """At 390 px accuracy, difference and p of every method are on the screen, with their names."""
+    page, wrong = opened(chromium, page_file, 390)
+    cells = page.evaluate(
+        """[...document.querySelectorAll("#in-short tbody td")].map(td => {
+          const box = td.getBoundingClientRect();
+          return [box.left, box.right, getComputedStyle(td, "::before").content];
+        })"""
+    )
+    assert len(cells) > 5
+    assert all(0 <= left < right <= 390 for left, right, _ in cells)
+    named = {name.strip('"') for _, _, name in cells}
+    assert {"accuracy %", "difference, points", "p", "p after Holm"} <= named
+    scroll = page.evaluate("document.querySelector('#in-short .scroll').scrollWidth")
+    assert scroll <= 390
+    assert not wrong
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_fits_and_is_quiet(chromium, page_file, width, scheme):

@@ -27,6 +27,7 @@ from purenoise.lab.power import PEEKING, seeds_needed
 from purenoise.lab.records import METRICS, Record, protocol_differences
 
 HEADLINE = "accuracy"
+FAIR_BASELINE = "drs"
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,7 @@ def analyse(
     if not records:
         raise RunError("There are no finished runs to compare.", _first(left_out))
     labels = list(dict.fromkeys(record.label for record in records))
-    if baseline is not None and baseline not in labels:
-        raise RecipeError(
-            f"The baseline {baseline!r} is not among the methods.", did_you_mean(baseline, labels)
-        )
+    base = _baseline(baseline, labels)
     differing = protocol_differences(records)
     if differing and not mixed:
         raise RunError(
@@ -144,7 +142,6 @@ def analyse(
             + "\n".join(f"  - {text}" for text in differing),
             "Leave some out, or add mixed=true to set them side by side all the same.",
         )
-    base = baseline or ("drs" if "drs" in labels else labels[0])
     rows = tuple(_row(label, [r for r in records if r.label == label]) for label in labels)
     others = [row for row in rows if row.label != base]
     reference = next(row for row in rows if row.label == base)
@@ -152,6 +149,19 @@ def analyse(
     notes = [f"Not by one protocol: {text}." for text in differing]
     notes += _notes(rows, differences)
     return Comparison(rows, base, tuple(differences), tuple(notes), dict(left_out or {}))
+
+
+def _baseline(wanted: str | None, labels: Sequence[str]) -> str:
+    """Find the baseline by its label, or by its method alone if only one label begins so."""
+    name = wanted or FAIR_BASELINE
+    found = [name] if name in labels else [x for x in labels if x.partition(":")[0] == name]
+    if len(found) == 1:
+        return found[0]
+    if wanted is not None:
+        raise RecipeError(
+            f"The baseline {wanted!r} is not among the methods.", did_you_mean(wanted, labels)
+        )
+    return labels[0]
 
 
 def _first(left_out: Mapping[str, str] | None) -> str:
@@ -242,9 +252,23 @@ def _needed(difference: Difference, p: float | None, comparisons: int) -> int | 
     return max(needed, found.estimate.n + 1)
 
 
+def _identical(rows: Sequence[Row]) -> list[str]:
+    """Name methods that gave the same answers with every seed, which seldom is a coincidence."""
+    answers: dict[str, list[str]] = {}
+    for row in rows:
+        found = repr([(r.seed, r.summary["test"]["confusion"], r.summary["test"]["nll"])
+                      for r in row.records])  # fmt: skip
+        answers.setdefault(found, []).append(row.label)
+    return [
+        f"{' and '.join(labels)} came out identical with every seed: what they differ in had no "
+        "effect."
+        for labels in answers.values() if len(labels) > 1
+    ]  # fmt: skip
+
+
 def _notes(rows: Sequence[Row], differences: Sequence[Difference]) -> list[str]:
     """What a reader has to know."""
-    notes = []
+    notes = _identical(rows)
     seeds = {tuple(row.seeds) for row in rows}
     if len(seeds) > 1:
         notes.append(

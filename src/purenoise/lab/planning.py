@@ -12,6 +12,7 @@ import torch
 
 from purenoise.errors import RecipeError, RunError, did_you_mean
 from purenoise.experiment import plain_recipe
+from purenoise.lab.comparison import FAIR_BASELINE
 from purenoise.lab.executors import check_executor
 from purenoise.lab.likeness import likeness
 from purenoise.lab.sharing import PhaseStore
@@ -21,8 +22,6 @@ from purenoise.recipe import Recipe, load_recipe
 from purenoise.runidentity import run_path
 from purenoise.runlog import RunFolder
 from purenoise.runtime import available_cores, resolve_device, resolve_threads
-
-FAIR_BASELINE = "drs"
 
 
 @dataclass(frozen=True)

@@ -156,15 +156,35 @@ def _run_folders(folders: Iterable[str | Path], adjusted: bool) -> list[Path]:
 
 
 def _labels(recipes: Sequence[Recipe]) -> list[str]:
-    """Name each recipe by its method and, where that names several, by what else differs."""
+    """Name each recipe by its method and what else differs.
+
+    Among recipes of one method that is every key, among all recipes every key of the protocol.
+    """
     flat = [_flat(recipe) for recipe in recipes]
+    every = {key for f in flat for key in f}
+    apart = {key for key in every if _is_of_protocol(key) and _differs(key, flat)}
     labels = []
     for recipe, mine in zip(recipes, flat, strict=True):
         name = recipe.method_name()
         namesakes = [f for r, f in zip(recipes, flat, strict=True) if r.method_name() == name]
-        differing = sorted(k for k in mine if any(f.get(k) != mine[k] for f in namesakes))
-        labels.append(":".join([name, *(f"{key}={_short(mine[key])}" for key in differing)]))
+        differing = sorted(k for k in mine if k in apart or _differs(k, namesakes))
+        texts = [f"{_short_key(key, every)}={_short(mine[key])}" for key in differing]
+        labels.append(":".join([name, *texts]))
     return labels
+
+
+def _differs(key: str, contents: Sequence[Mapping[str, Any]]) -> bool:
+    return len({json.dumps(content.get(key)) for content in contents}) > 1
+
+
+def _is_of_protocol(key: str) -> bool:
+    return key.partition(".")[0] not in METHOD_KEYS
+
+
+def _short_key(key: str, every: Iterable[str]) -> str:
+    """The last word of a key, as one may type it, if no other ends so."""
+    last = key.rpartition(".")[2]
+    return last if sum(k.rpartition(".")[2] == last for k in every) == 1 else key
 
 
 def _short(value: Any) -> str:
@@ -191,15 +211,14 @@ def protocol_differences(records: Sequence[Record]) -> list[str]:
     """Say what differs among runs beside method and seed."""
     found = []
     for what, key in (("training images (subset)", "subset_sha256"), ("images", "fingerprint"),
-                      ("class counts", "counts")):  # fmt: skip
+                      ("class counts", "counts"), ("class names", "class_names")):  # fmt: skip
         values = {json.dumps(record.summary.get(key)): record for record in records}
         if len(values) > 1:
             examples = [f"{str(r.folder)!r}" for r in list(values.values())[:2]]
             found.append(f"{what} differ, as between {' and '.join(examples)}")
     flat = [_flat(record.recipe) for record in records]
     for key in sorted({key for f in flat for key in f}):
-        section = key.partition(".")[0]
-        if section in METHOD_KEYS or key in ("data.imbalance.subset", "data.imbalance.seed"):
+        if not _is_of_protocol(key) or key in ("data.imbalance.subset", "data.imbalance.seed"):
             continue
         values = {str(f.get(key)): record for f, record in zip(flat, records, strict=True)}
         if len(values) > 1:

@@ -237,6 +237,7 @@ def curve_chart(
                 epochs = sorted({e for seed in seeds for e in seed})
                 at = [[s[e] for s in seeds if e in s] for e in epochs]
                 axes.plot([e + 1 for e in epochs], [sum(v) / len(v) for v in at], ls=look.dashes,
+                          marker=look.marker if len(epochs) == 1 else "",  # no line to be seen
                           color=look.colour, lw=1.5, label=short(label))  # fmt: skip
                 axes.fill_between(
                     [e + 1 for e in epochs],

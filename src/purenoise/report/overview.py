@@ -90,6 +90,9 @@ def _accuracy(comparison: Comparison) -> Part:
     return accuracy_chart(rows)
 
 
+BOUNDS = "These intervals know nothing of bounds: near 100 % they may reach beyond it."
+
+
 def main_table(comparison: Comparison) -> Table:
     """Return accuracy, and the differences to the baseline, of each method."""
     against = {d.label: d for d in comparison.differences}
@@ -108,7 +111,7 @@ def main_table(comparison: Comparison) -> Table:
     return Table(
         "Accuracy on the test images after the last epoch: mean over seeds with its 95 % interval, "
         f"and the difference to {clean(comparison.baseline)}, seed by seed. p: exact sign-flip "
-        "test; after Holm: corrected for the number of methods.",
+        f"test; after Holm: corrected for the number of methods. {BOUNDS}",
         ("method", "seeds", "accuracy %", "difference, points", "p", "p after Holm"), tuple(rows),
     )  # fmt: skip
 
@@ -124,7 +127,7 @@ def metrics_table(comparison: Comparison) -> Table:
     how = "mean over seeds with its 95 % interval" if several_seeds else "one seed"
     return Table(
         f"All metrics on the test images after the last epoch, {how}. Of NLL and ECE less is "
-        "better. A group without classes has no column.",
+        f"better. A group without classes has no column.{f' {BOUNDS}' * several_seeds}",
         ("method", *(HEADS[m] for m in shown)), rows,
     )  # fmt: skip
 
@@ -163,12 +166,23 @@ def protocol_section(comparison: Comparison) -> Section:
         "The methods, phase by phase." if len(rows) > 1 else "The method, phase by phase.",
         ("method", "loss", "phases", "noise", "its gradients stop at"), rows, sortable=False,
     )  # fmt: skip
-    notes = dict.fromkeys(clean(note) for r in records for note in r.summary.get("notes", []))
+    notes = _notes(comparison)
     return section(
         "protocol",
         heading,
         [Facts(tuple(pairs)), table, Sentences(tuple(notes), "list") if notes else None],
     )
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    """What the runs noted; with the methods that did, where not all did."""
+    who: dict[str, dict[str, None]] = {}
+    for row in comparison.rows:
+        for note in (clean(note) for r in row.records for note in r.summary.get("notes", [])):
+            who.setdefault(note, {})[clean(row.label)] = None
+    everyone = len(comparison.rows)
+    return [note if len(labels) == everyone else f"{', '.join(labels)}: {note}"
+            for note, labels in who.items()]  # fmt: skip
 
 
 def _classes(r: Record) -> str:

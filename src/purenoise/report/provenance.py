@@ -14,7 +14,6 @@ LIMITS = (
     "Intervals and tests are over seeds: first weights, order of the images, augmentation, noise.",
     "Many, medium and few are groups by number of training images; head, mid and tail are thirds "
     "of the classes by size.",
-    "The t intervals know nothing of bounds: near 100 % they may reach beyond it.",
 )
 
 

@@ -8,7 +8,7 @@ from purenoise.lab.comparison import Comparison
 from purenoise.lab.intervals import Estimate, Paired
 from purenoise.lab.records import METRICS
 from purenoise.report.document import Cell
-from purenoise.terminal.tables import printable
+from purenoise.terminal.tables import ALL_EQUAL, printable
 
 NA = "n/a"
 LONGEST = 28  # letters of a name in a figure
@@ -29,7 +29,9 @@ def estimate_cell(metric: str, found: Estimate | None) -> Cell:
     if found is None:
         return Cell(NA)
     sub = ""
-    if found.low is not None and found.high is not None:
+    if found.sd == 0:
+        sub = ALL_EQUAL
+    elif found.low is not None and found.high is not None:
         sub = f"{number(metric, found.low)} to {number(metric, found.high)}"
     return Cell(number(metric, found.mean), sub, found.mean)
 
@@ -39,7 +41,9 @@ def paired_cell(metric: str, found: Paired | None) -> Cell:
     if found is None:
         return Cell(NA)
     e, sub = found.estimate, ""
-    if e.low is not None and e.high is not None:
+    if e.sd == 0:
+        sub = ALL_EQUAL
+    elif e.low is not None and e.high is not None:
         low, high = (number(metric, end, signed=True) for end in (e.low, e.high))
         sub = f"{low} to {high}"
     return Cell(number(metric, e.mean, signed=True), sub, e.mean)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from rich.text import Text
 from purenoise.recipe import method_names
 
 MOST_CLASSES = 30
+ALL_EQUAL = "all seeds equal"  # in place of an interval without width
 GROUP_RULES = {
     "many": "> 100 images",
     "medium": "20 to 100",
@@ -96,6 +98,21 @@ def _classes(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Table:
 def printable(text: str) -> str:
     """Return text that cannot move the cursor or turn the line around."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def broken(name: str, width: int = 26) -> str:
+    r"""Return a long name on several lines, cut after ``:``, ``+`` or ``-``, not inside words.
+
+    Example:
+        >>> broken("open+balanced-softmax:stop_gradient=affine")
+        'open+balanced-softmax:\nstop_gradient=affine'
+    """
+    lines = [""]
+    for part in re.split(r"(?<=[:+-])", printable(name).replace("\n", " ")):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def clock(seconds: float) -> str:
