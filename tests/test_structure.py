@@ -28,7 +28,8 @@ FLOORS: dict[int, list[str]] = {
     3: [
         "yamlfile", "faults", "overrides", "headspec", "methodfile", "methodoptions", "datasection",
         "noisesection", "trainsection",
-        "recipe", "keyhelp", "methods", "headstage", "noisesource", "fitting", "runtime", "team", "resuming",
+        "keyhelp",
+        "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "team", "resuming",
         "runidentity",
         "speed", "step",
         "finetune", "modelinput",

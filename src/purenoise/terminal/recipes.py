@@ -85,7 +85,9 @@ def recipes_check(arguments: Arguments = None) -> None:
 
 @recipes_app.command("keys")
 def recipes_keys(
-    words: Annotated[list[str] | None, typer.Argument(help="Only keys that have these words.")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Only keys that have these words.")
+    ] = None,
 ) -> None:
     """Explain the keys of recipes: short name, values, default, meaning."""
     from purenoise.errors import did_you_mean
