@@ -192,7 +192,9 @@ def test_signatures_stand_as_they_are_written():
     def keyword(a, *, b=1):
         """Do nothing."""
 
-    assert api.signature("f", short) == "f(a: int, *rest: str, b: Literal['x'] | None = None) -> int"
+    assert (
+        api.signature("f", short) == "f(a: int, *rest: str, b: Literal['x'] | None = None) -> int"
+    )
     assert api.signature("g", keyword) == "g(a, *, b=1)"
 
 
