@@ -1,4 +1,4 @@
-"""README and docs say what is so: snippets run, tables come from rows, links lead somewhere."""
+"""The README says what is so: the snippet runs, tables come from rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 from results import digits
 from results.rows import read
@@ -14,7 +13,6 @@ from results.rows import read
 from purenoise.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_loop_snippet_runs(tmp_path, monkeypatch):
@@ -59,14 +57,6 @@ def test_digits_figure_comes_from_the_rows(tmp_path, monkeypatch):
         return len(re.findall(r'id="patch_\d+"', svg)), re.findall(r">(.*OPeN.*)<", svg)
 
     assert bars(drawn) == bars(committed)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_links_lead_to_files(page):
-    """Every relative link of a page leads to a file of the project."""
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    missing = [link for link in links if not (page.parent / link).exists()]
-    assert not missing
 
 
 def test_commands_in_readme_exist():

@@ -1,7 +1,8 @@
 """What every key of a recipe means, in one line, with the values that the schema allows.
 
-The values, bounds and defaults come from the schema; only the meanings stand here, and a test
-holds that each key has one. Imports no torch.
+The values, bounds and defaults come from the schema. The meanings stand here, as descriptions in
+the schema are what messages say of a value; a key without one here takes its description, and a
+test holds that each has one of the two. Imports no torch.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ def phase_table() -> list[Key]:
 
 
 def _key(name: str, field: FieldInfo | None, meanings: Mapping[str, str], short: str) -> Key:
-    return Key(name, short, _values(field), _default(field), meanings.get(name, ""))
+    described = (field.description if field else None) or ""
+    return Key(name, short, _values(field), _default(field), meanings.get(name, described))
 
 
 def _fields(part: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo | None]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -26,6 +28,18 @@ def train(out: Path, *words: str, options: tuple[str, ...] = ("--standalone",)):
     return torchrun(2, "-m", "purenoise", "train", *SMALL, *words, f"out={out}", options=options)
 
 
+def line_of_the_page(out: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command of docs/distributed.md that starts processes, with a folder for its run."""
+    text = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text(encoding="utf-8")
+    lines = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    (words,) = (shlex.split(line) for line in lines if line.startswith("torchrun "))
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *words[1:], f"out={out}"],
+        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+
+
 def folder_of(out: Path) -> Path:
     """Return the only run folder."""
     (found,) = (p.parent for p in out.rglob("recipe.yaml"))
@@ -33,14 +47,14 @@ def folder_of(out: Path) -> Path:
 
 
 def test_one_speaks_and_one_writes(tmp_path: Path) -> None:
-    """One table, one set of files, each epoch once; the same line again returns the result."""
-    done = train(tmp_path, "epochs=2")
+    """The page's line: one table, one set of files, each epoch once; again, it is finished."""
+    done = line_of_the_page(tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("balanced accuracy %") == 1
     assert done.stdout.count("run folder:") == 1
     events = read_events(folder_of(tmp_path) / "events.jsonl")
     assert [e["epoch"] for e in events if e["event"] == "epoch"] == [0, 1]
-    again = train(tmp_path, "epochs=2")
+    again = line_of_the_page(tmp_path)
     assert again.stdout.count("This run is finished") == 1, again.stderr
 
 
