@@ -23,6 +23,7 @@ from purenoise.terminal.tables import printable
 
 OWN = {"methods": "erm,drs,open", "seeds": "5", "baseline": None, "jobs": "auto", "share": "true",
        "executor": "local", "only": None}  # fmt: skip
+NEAR_MISSES = ("metho", "methode", "base", "job", "shared")  # without s
 NEAR = 0.75  # how alike a mistyped key is, at least
 
 
@@ -94,17 +95,16 @@ def own_keys(given: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
             own[key] = value.strip()
         elif key in ("method", "seed"):
             raise RecipeError(f"A comparison takes {key}s=, not {key}=.", f"Write {key}s={value}.")
-        elif key.rstrip("s") in ("metho", "methode", "base", "job", "shared") or _nearly(
-            key, "executor"
-        ):
+        elif key.rstrip("s") in NEAR_MISSES or _nearly(key):
             raise RecipeError(f"Unknown key {key!r}.", did_you_mean(key, OWN))
         else:
             rest.append(word)
     return own, rest
 
 
-def _nearly(key: str, known: str) -> bool:
-    return difflib.SequenceMatcher(None, key, known).ratio() > NEAR
+def _nearly(key: str) -> bool:
+    """Whether it is executor, mistyped."""
+    return difflib.SequenceMatcher(None, key, "executor").ratio() > NEAR
 
 
 def _switch(text: str | None) -> bool:
