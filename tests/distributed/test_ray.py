@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import uuid
@@ -24,6 +25,7 @@ from ..e2e.support import equal_weights, program
 SMALL = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
 MARK = "PURENOISE_TEST_OF_RAY"  # tells processes of this cluster from those of another
 KEEP = "save_seconds=0"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "distributed-compare.md"
 
 
 class Nodes:
@@ -162,17 +164,65 @@ def test_a_node_dies_and_its_run_goes_on_elsewhere(nodes: Nodes, tmp_path: Path)
     assert len(list(tmp_path.rglob("summary.json"))) == 3
 
 
-def test_a_signal_keeps_states_and_leaves_the_cluster_clean(nodes: Nodes, tmp_path: Path) -> None:
+def test_the_commands_of_the_page_do_what_it_says(nodes: Nodes, tmp_path: Path) -> None:
+    """All shell lines of the page run in order; the last one finds every run finished."""
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len(lines) == 4
+    said = []
+    for line in lines:
+        short = re.sub(r"^(purenoise compare [^>]*)", r"\1 epochs=2 ", line)
+        done = subprocess.run(
+            ["sh", "-c", short], cwd=tmp_path, text=True, capture_output=True, check=True,
+            env={**os.environ, "RAY_ADDRESS": nodes.cluster.address},
+        )  # fmt: skip
+        said.append(done.stdout + done.stderr)
+    assert "2 nodes" in said[0]
+    assert "4 of 6 runs are finished and left out" in said[1]
+    assert len((tmp_path / "jobs.txt").read_text().splitlines()) == 2
+    assert "6 runs, 6 of them there already" in said[3]
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
+def test_a_signal_keeps_states_and_leaves_the_cluster_clean(
+    number: int, nodes: Nodes, tmp_path: Path
+) -> None:
     """The command ends with 130 and the line to go on with; no process of it is left."""
     words = ["digits", "methods=erm,rs", "seeds=1", "epochs=400", "executor=ray", f"out={tmp_path}"]
     process = nodes.command(*words)
     until(lambda: len(list(tmp_path.rglob("events.jsonl"))) == 2 or process.poll() is not None)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 130, err
     assert "To go on: purenoise compare digits methods=erm,rs" in err
     assert len(states(tmp_path)) == 2
     until(lambda: not nodes.workers(), seconds=20)
+
+
+@pytest.mark.long
+def test_a_killed_command_leaves_no_worker(nodes: Nodes, tmp_path: Path) -> None:
+    """Kill the command itself: Ray ends its workers, and the same line finishes the runs."""
+    words = ["digits", "methods=erm,rs", "seeds=1", "executor=ray", KEEP, f"out={tmp_path}"]
+    process = nodes.command(*words)
+    until(lambda: len(states(tmp_path)) == 2)
+    process.kill()
+    process.communicate()
+    until(lambda: not nodes.workers(), seconds=60)
+    again = nodes.command(*words)
+    said, err = again.communicate(timeout=400)
+    assert again.returncode == 0, (said, err)
+    assert len(list(tmp_path.rglob("summary.json"))) == 2
+
+
+@pytest.mark.long
+def test_a_port_of_something_else_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What listens there takes the connection and says nothing: half a minute, and a sentence."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{other.getsockname()[1]}")
+        with pytest.raises(PureNoiseError, match="is no Ray cluster"):
+            pn.compare("digits", methods="erm,rs", seeds=1, executor="ray", out=tmp_path)
 
 
 def test_nodes_that_cannot_take_runs_are_all_named(nodes: Nodes, tmp_path: Path) -> None:

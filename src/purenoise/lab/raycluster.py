@@ -14,6 +14,8 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ from purenoise.runlog import writing
 
 ADDRESS = "RAY_ADDRESS"
 ANSWERS = 5.0  # seconds in which an address must be reached
+HEALTH = 30.0  # and in which it must say that it is a Ray cluster
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def connected() -> Iterator[str]:
 
 
 def _reach(address: str) -> None:
-    """Say so at once if nothing answers, for which Ray itself takes a minute."""
+    """Say soon if nothing answers, or no Ray, for which connecting itself takes many minutes."""
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdecimal():
         raise RunError(
@@ -112,6 +115,19 @@ def _reach(address: str) -> None:
             f"`ray start --head` on the head node prints its address; without {ADDRESS} a cluster "
             "of this machine alone is started.",
         ) from error
+    asking = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        well = not subprocess.run(
+            asking, capture_output=True, timeout=HEALTH, check=False
+        ).returncode
+    except subprocess.TimeoutExpired:
+        well = False
+    if not well:
+        raise RunError(
+            f"What answers at {address} ({ADDRESS}) is no Ray cluster of this Ray's version, or is "
+            "not well.",
+            f"`ray health-check --address {address}` says more.",
+        )
 
 
 def _begin(given: str) -> None:

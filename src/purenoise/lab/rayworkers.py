@@ -36,7 +36,7 @@ INSPECTED = 120.0  # seconds in which a node must have answered
 LISTEN = (
     5.0  # seconds that an actor waits for news of its process before it says that there is none
 )
-PATIENCE = 30.0  # seconds without any worker before that is said
+PATIENCE = 60.0  # seconds without any worker before that is said
 STARTS = 3  # of workers on a node, one after another in vain, before it is left out
 
 
@@ -112,7 +112,7 @@ class RayWorkers:
         self._asked: dict[Any, Node] = {}
         self._calls: dict[Any, RayWorker] = {}  # outstanding calls of actors
         self._messages: deque[tuple[RayWorker | None, Message]] = deque()
-        self._looked_at = self._worked_at = time.monotonic()
+        self._looked_at = self._worked_at = 0.0
 
     @property
     def jobs(self) -> int:
@@ -243,11 +243,11 @@ class RayWorkers:
     def _look_around(self) -> None:
         """Look which nodes are there; ask those that are new."""
         now = time.monotonic()
-        if any(worker.ready for worker in self.workers):
+        if any(worker.ready for worker in self.workers) or self._worked_at == 0.0:
             self._worked_at = now
         elif now - self._worked_at > PATIENCE:
             self._worked_at = now
-            self.note(f"no node of {self.cluster} has {self.demand} free; waiting")
+            self.note(f"waiting for a node that has {self.demand} free")
         if now - self._looked_at < NEWCOMERS:
             return
         self._looked_at = now
