@@ -47,9 +47,12 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except PureNoiseError as error:
-        if follows():
+        if not follows():
+            _say_error(error)
+        elif error.is_shared:
             time.sleep(FOLLOWERS_WAIT)
         else:
+            error.message = f"process {os.environ['RANK']}: {error.message}"
             _say_error(error)
         sys.exit(130 if error.message.startswith("Stopped;") else 2)
     except KeyboardInterrupt:

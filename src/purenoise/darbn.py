@@ -188,14 +188,19 @@ class NoiseRouting(_BatchNorm):
         return self.after_norm(out)
 
     @property
+    def _group(self) -> Any:
+        """The processes that a SyncBatchNorm was given; None: all."""
+        return getattr(self, "process_group", None)
+
+    @property
     def spans_processes(self) -> bool:
         """Whether the statistics of a training pass are taken over several processes."""
-        return self.synchronised and self.training and process_count() > 1
+        return self.synchronised and self.training and process_count(self._group) > 1
 
     def _synced_natural(self, x: Tensor) -> Tensor:
         """Normalise natural rows with the statistics of all processes, and keep those."""
         self._check_input_dim(x)
-        out, seen = synced_batch_norm(x, self.weight, self.bias, self.eps)
+        out, seen = synced_batch_norm(x, self.weight, self.bias, self.eps, self._group)
         if seen.n.device.type == "cpu" and seen.n == 1:  # on a GPU, asking would wait for it
             raise ValueError(f"Expected more than 1 value per channel when training, got {x.shape}")
         if self.num_batches_tracked is not None:
@@ -215,7 +220,7 @@ class NoiseRouting(_BatchNorm):
         pair = (self.weight, self.bias)
         if self.stop_gradient != "none":
             pair = tuple(None if p is None else p.detach() for p in pair)  # type: ignore[assignment]
-        return synced_batch_norm(x, *pair, self.eps)[0]
+        return synced_batch_norm(x, *pair, self.eps, self._group)[0]
 
     def _masked(self, x: Tensor, kinds: Tensor) -> Tensor:
         """Normalise one mixed batch; counts batches and averages as the parent does."""

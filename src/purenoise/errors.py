@@ -18,6 +18,9 @@ class PureNoiseError(Exception):
         hint: What to do about it.
     """
 
+    # Whether every process of a run raises it: then only the first one says it.
+    is_shared = False
+
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message

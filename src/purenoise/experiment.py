@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from purenoise.augment import build_augment
+from purenoise import resuming
+from purenoise.augment import Augment, build_augment
 from purenoise.checkpoint import save_state, state_bytes, state_of_bytes, write_whole
 from purenoise.data.arrays import ArrayData
 from purenoise.data.types import MemoryImages
 from purenoise.datasources import SAME_CALL, array_recipes
-from purenoise.errors import PureNoiseError, RunError, TrainingError
+from purenoise.errors import PureNoiseError
 from purenoise.finishing import finish
 from purenoise.fitting import make_plain, make_ready, phases_of, refuse_alone_only
+from purenoise.methods import Phase
 from purenoise.names import KNOWN_DATA
 from purenoise.network import lay_out, noted_network
 from purenoise.overrides import as_typed, plain
@@ -31,7 +34,6 @@ from purenoise.prepare import (
     prepare,
 )
 from purenoise.recipe import Recipe, load_recipe, recipe_for
-from purenoise.resuming import state_to_go_on, too_little_memory
 from purenoise.runidentity import run_identity, run_path
 from purenoise.runlog import RunFolder, RunLog, read_events
 from purenoise.runtime import (
@@ -204,17 +206,8 @@ class _Experiment:
 
     def run(self) -> Run:
         recipe, data, team = self.recipe, self.data, self.team
-        team.refuse_differing({"the recipe (hash)" if k == "recipe" else k: v for k, v in
-                               self.identity.items()})  # fmt: skip
-        phases = phases_of(recipe, data)
-        model, notes = noted_network(recipe, data)
-        model.to(self.device)
-        if self.switches.channels_last:
-            lay_out(model)
-        notes = [*data.dataset.notes, *notes, *make_ready(model, recipe, phases, data, team)]
-        flip = recipe.augment.flip
-        flip = data.dataset.mirror_safe if flip is None else flip
-        augment = build_augment(recipe.augment.policy, data.dataset.image_shape, flip=flip)
+        team.refuse_differing(self.identity)
+        phases, model, notes, augment = team.together(self._parts)
         with stop_on_signal() as should_stop:
             fit = Fit(
                 recipe, data, model, phases, augment, self.switches, team,
@@ -231,7 +224,10 @@ class _Experiment:
                 for text in warnings:
                     self._tell("warning", {"text": text})
                 history = self._fit(fit, state)
-                notes += make_plain(model, recipe, phases, data) + self._inherited()
+                notes += make_plain(model, recipe, phases, data)
+                notes += resuming.inherited(self.files.events)
+                    self.files.events
+                )
                 head = {**self._about(augment.describe(), notes), "environment": self.environment}
                 adjusted = recipe.resolved_method().post is not None
 
@@ -246,6 +242,20 @@ class _Experiment:
                 written = team.together(lambda: end() if team.leads else "")
                 content = team.sent(written.encode())
         return Run(self.files.path, json.loads(content or b"{}"))
+
+    def _parts(self) -> tuple[list[Phase], nn.Module, list[str], Augment]:
+        """Build phases, network, notes on it, and augmentation."""
+        recipe, data = self.recipe, self.data
+        phases = phases_of(recipe, data)
+        model, notes = noted_network(recipe, data)
+        model.to(self.device)
+        if self.switches.channels_last:
+            lay_out(model)
+        notes = [*data.dataset.notes, *notes, *make_ready(model, recipe, phases, data, self.team)]
+        flip = recipe.augment.flip
+        flip = data.dataset.mirror_safe if flip is None else flip
+        return phases, model, notes, build_augment(recipe.augment.policy, data.dataset.image_shape,
+                                                   flip=flip)  # fmt: skip
 
     def close(self) -> None:
         """Close the log, if it was opened."""
@@ -263,7 +273,7 @@ class _Experiment:
         def find() -> State | None:
             if not self.team.leads:
                 return None
-            state = state_to_go_on(
+            state = resuming.state_to_go_on(
                 self.files, self.identity, self.recipe.data, self.data.dataset, self.resume,
                 self.shared, lambda text: self._tell("warning", {"text": text}),
             )  # fmt: skip
@@ -276,11 +286,6 @@ class _Experiment:
             return found
         content = self.team.sent(None if found is None else state_bytes(found, self.identity))
         return state_of_bytes(content or b"")
-
-    def _inherited(self) -> list[str]:
-        """Say so if another run trained the first epochs."""
-        n = sum(bool(e.get("shared")) for e in read_events(self.files.events))
-        return [f"The first {n} epochs were trained by another run that begins alike."] * (n > 0)
 
     def _know_what_is_on(self, fit: Fit) -> None:
         """Record the switches that are on now that compiling has been tried, and what else is."""
@@ -304,16 +309,11 @@ class _Experiment:
         try:
             return fit.run(state)
         except Interrupted as error:
-            raise RunError(
-                f"Stopped; the state is in {self.files.state}.", f"To go on: {self.command}"
-            ) from error
+            raise resuming.stopped(self.files.state, self.command) from error
         except ValueError as error:
             if isinstance(error, PureNoiseError) or "more than 1 value" not in str(error):
                 raise
-            raise TrainingError(
-                f"A batch has one natural image, too few for batch norm: {error}.",
-                "Choose train.batch_size so that no batch is left with a single image.",
-            ) from error
+            raise resuming.single_image(error) from error
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and is_loss(error):  # shows in a backward pass
                 with losses_told():
@@ -322,7 +322,7 @@ class _Experiment:
                 raise
             train, on_cpu = self.data.dataset.train, self.device.type == "cpu"
             held = fit.feed.resident or (on_cpu and isinstance(train.images, MemoryImages))
-            raise too_little_memory(
+            raise resuming.too_little_memory(
                 self.device, self.recipe.train.batch_size, self.data.dataset, held=held
             ) from error
 

@@ -1,8 +1,9 @@
-"""Where a run goes on from, and what is said when a device has too little memory for it."""
+"""Where a run goes on from, and what is said of one that cannot."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from purenoise.data.types import Dataset
 from purenoise.datasection import Data
 from purenoise.errors import RunError, TrainingError
 from purenoise.prepare import check_unchanged
-from purenoise.runlog import RunFolder
+from purenoise.runlog import RunFolder, read_events
+from purenoise.team import shared as shared_by_all
 from purenoise.training import State
 
 # What must be as it was, or the result would not be the same.
@@ -65,6 +67,25 @@ def state_to_go_on(
             )
     check_unchanged(known, dataset, data, files.path)
     return state
+
+
+def inherited(events: Path) -> list[str]:
+    """Say so if another run trained the first epochs."""
+    n = sum(bool(e.get("shared")) for e in read_events(events))
+    return [f"The first {n} epochs were trained by another run that begins alike."] * (n > 0)
+
+
+def stopped(state: Path, command: str) -> RunError:
+    """Return the error of a run that was asked to stop."""
+    return shared_by_all(RunError(f"Stopped; the state is in {state}.", f"To go on: {command}"))
+
+
+def single_image(error: ValueError) -> TrainingError:
+    """Return the error for a batch with one natural image."""
+    return TrainingError(
+        f"A batch has one natural image, too few for batch norm: {error}.",
+        "Choose train.batch_size so that no batch is left with a single image.",
+    )
 
 
 def too_little_memory(

@@ -33,14 +33,18 @@ class Statistics(NamedTuple):
     n: Tensor
 
 
-def process_count() -> int:
-    """Return how many processes there are; 1 where nothing is distributed."""
+def process_count(group: Any = None) -> int:
+    """Return how many processes there are in a group; 1 where nothing is distributed."""
     there = dist.is_available() and dist.is_initialized()
-    return dist.get_world_size() if there else 1
+    return dist.get_world_size(group) if there else 1
 
 
 def synced_batch_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float = 1e-5
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float = 1e-5,
+    group: Any = None,
 ) -> tuple[Tensor, Statistics]:
     """Normalise rows with the statistics of the rows of all processes.
 
@@ -49,12 +53,13 @@ def synced_batch_norm(
         weight: gamma, shape (C,), or None.
         bias: beta, shape (C,), or None.
         eps: Added to the variance.
+        group: Of ``torch.distributed``; None: all processes.
 
     Returns:
         The normalised rows, shape and dtype of ``x``, and the statistics, without gradient.
     """
     values = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    normal, mean, var, n = _Normalise.apply(values, eps)
+    normal, mean, var, n = _Normalise.apply(values, eps, group)
     shape = (1, -1) + (1,) * (x.dim() - 2)  # (1, C, 1, ...)
     if weight is not None:
         normal = normal * weight.to(values.dtype).view(shape)
@@ -85,8 +90,11 @@ class _Normalise(torch.autograd.Function):
     """(x - mean) / sqrt(var + eps) over the rows of all processes."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        mean, var, n = _statistics(x)
+    def forward(
+        ctx: Any, x: Tensor, eps: float, group: Any
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        mean, var, n = _statistics(x, group)
+        ctx.group = group
         shape = (1, -1) + (1,) * (x.dim() - 2)
         inverse = (var + eps).rsqrt()
         normal = (x - mean.view(shape)) * inverse.view(shape)
@@ -95,17 +103,17 @@ class _Normalise(torch.autograd.Function):
         return normal, mean, var, n
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
         normal, inverse, n = ctx.saved_tensors
         axes = [0, *range(2, grad.dim())]
         sums = torch.stack([grad.sum(axes), (grad * normal).sum(axes)])  # (2, C)
-        dist.all_reduce(sums)
+        dist.all_reduce(sums, group=ctx.group)
         shape = (1, -1) + (1,) * (grad.dim() - 2)
         of_mean, of_var = (part.view(shape) for part in sums / n.clamp_min(1))
-        return (grad - of_mean - normal * of_var) * inverse.view(shape), None
+        return (grad - of_mean - normal * of_var) * inverse.view(shape), None, None
 
 
-def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _statistics(x: Tensor, group: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean (C,), biased variance (C,) and number of values over all processes."""
     axes, channels = [0, *range(2, x.dim())], x.shape[1]
     n = x.numel() // channels
@@ -114,8 +122,8 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     else:
         var = mean = x.new_zeros(channels)
     own = torch.cat([mean, var * n, x.new_full((1,), float(n))])  # (2C + 1,)
-    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, own)
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(parts, own, group=group)
     means, squares, counts = torch.stack(parts).split([channels, channels, 1], 1)
     total = counts.sum()
     mean = (means * counts).sum(0) / total.clamp_min(1)

@@ -36,10 +36,11 @@ class Team:
     Args:
         rank: Of this process, from 0.
         size: How many there are.
+        host: The group by which values of the CPU travel; None: the usual one.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, host: Any = None) -> None:
+        self.rank, self.size, self.host = rank, size, host
 
     @property
     def leads(self) -> bool:
@@ -82,7 +83,7 @@ class Team:
         if self.is_alone:
             return flags
         found = torch.tensor(flags, dtype=torch.uint8)
-        self._do(lambda: dist.all_reduce(found, dist.ReduceOp.MAX))
+        self._do(lambda: dist.all_reduce(found, dist.ReduceOp.MAX, group=self.host))
         return tuple(found.bool().tolist())
 
     def sum(self, values: Tensor) -> Tensor:
@@ -90,7 +91,8 @@ class Team:
         if self.is_alone:
             return values
         total = values.clone()
-        self._do(lambda: dist.all_reduce(total))
+        group = self.host if total.device.type == "cpu" else None
+        self._do(lambda: dist.all_reduce(total, group=group))
         return total
 
     def joined_rows(self, own: NDArray[np.float32], n: int) -> NDArray[np.float32]:
@@ -99,7 +101,9 @@ class Team:
             return own
         whole = torch.zeros(n, own.shape[1])
         whole[self.rows(n)] = torch.from_numpy(own)
-        self._do(lambda: dist.all_reduce(whole))  # every row is zero in all processes but one
+        self._do(
+            lambda: dist.all_reduce(whole, group=self.host)
+        )  # every row is zero in all processes but one
         return whole.numpy()
 
     def sent(self, content: bytes | None) -> bytes | None:
@@ -107,7 +111,7 @@ class Team:
         if self.is_alone:
             return content
         length = torch.tensor([-1 if content is None else len(content)])
-        self._do(lambda: dist.broadcast(length, 0))
+        self._do(lambda: dist.broadcast(length, 0, group=self.host))
         n = int(length)
         if n < 0:
             return None
@@ -115,7 +119,7 @@ class Team:
         if self.leads and content:
             data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         if n:
-            self._do(lambda: dist.broadcast(data, 0))
+            self._do(lambda: dist.broadcast(data, 0, group=self.host))
         return data.numpy().tobytes()
 
     def together(self, what: Callable[[], Result]) -> Result:
@@ -127,17 +131,19 @@ class Team:
         if self.is_alone:
             return what()
         found: Result | None = None
-        failed: PureNoiseError | None = None
+        failed: Exception | None = None
         try:
             found = what()
-        except PureNoiseError as error:
+        except Exception as error:  # of any kind: the others must not wait for this process
             failed = error
-        texts = self._texts("" if failed is None else failed.message)
+        own = str(failed) or type(failed).__name__
+        texts = self._texts("" if failed is None else own)
         if failed is not None:
-            raise failed
+            raise shared(failed) if isinstance(failed, PureNoiseError) else failed
         for rank, text in enumerate(texts):
             if text:
-                raise RunError(f"Process {rank} of {self.size}: {text}")
+                message, _, hint = text.partition("\n")
+                raise shared(RunError(f"Process {rank} of {self.size}: {message}", hint))
         return found  # type: ignore[return-value]
 
     def refuse_differing(self, values: Mapping[str, Any]) -> None:
@@ -155,19 +161,19 @@ class Team:
             texts = self._texts(str(value))
             other = next((rank for rank, text in enumerate(texts) if text != texts[0]), None)
             if other is not None:
-                raise RunError(
-                    f"The processes of this run differ in {name}: it is {texts[0][:40]} in process "
-                    f"0 and {texts[other][:40]} in process {other}.",
-                    "Start the same command on the same data on every machine.",
-                )
+                raise shared(RunError(
+                    f"The processes of this run differ in the {name}: it is {texts[0][:40]} in "
+                    f"process 0 and {texts[other][:40]} in process {other}.",
+                    "Start the same command on the same data, under the same paths, everywhere.",
+                ))  # fmt: skip
 
     def _texts(self, own: str) -> list[str]:
-        """Return a text of each process."""
-        data = torch.zeros(1000, dtype=torch.uint8)
+        """Return a text of each process, of at most 4,000 bytes."""
+        data = torch.zeros(4000, dtype=torch.uint8)
         content = own.encode()[: len(data)]
         data[: len(content)] = torch.tensor(list(content), dtype=torch.uint8)
         parts = [torch.empty_like(data) for _ in range(self.size)]
-        self._do(lambda: dist.all_gather(parts, data))
+        self._do(lambda: dist.all_gather(parts, data, group=self.host))
         return [bytes(p.tolist()).rstrip(b"\0").decode(errors="replace") for p in parts]
 
     def _do(self, exchange: Callable[[], Any]) -> None:
@@ -187,11 +193,21 @@ def losses_told() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, PureNoiseError) or not is_loss(error):
             raise
-        raise RunError(
-            "Another process of this run is gone, so this one stops as well.",
+        raise shared(RunError(
+            "Another process of this run is gone, so this one stops as well. If it ended with a "
+            "sentence of its own, that says why.",
             "The states that were saved are kept. Start the same command again to go on; torchrun "
             "does so by itself with --max-restarts=3.",
-        ) from error
+        )) from error  # fmt: skip
+
+
+Error = TypeVar("Error", bound=PureNoiseError)
+
+
+def shared(error: Error) -> Error:
+    """Mark an error that every process of a run raises, so that only the first one says it."""
+    error.is_shared = True
+    return error
 
 
 def is_loss(error: RuntimeError) -> bool:
@@ -229,7 +245,16 @@ def joined() -> Iterator[Team]:
     Raises:
         RunError: If they cannot be joined.
     """
-    if announced() == 1 or (dist.is_available() and dist.is_initialized()):
+    there = dist.is_available() and dist.is_initialized()
+    if there and "gloo" not in str(dist.distributed_c10d._get_default_group()._get_backend_name()):
+        # A caller's group that knows GPUs only: values of the CPU need a way of their own.
+        host = dist.new_group(backend="gloo", timeout=PATIENCE)
+        try:
+            yield Team(dist.get_rank(), dist.get_world_size(), host)
+        finally:
+            dist.destroy_process_group(host)
+        return
+    if there or announced() == 1:
         yield here()
         return
     on_gpu = torch.cuda.is_available()

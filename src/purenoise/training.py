@@ -41,7 +41,7 @@ from purenoise.recipe import Recipe
 from purenoise.runtime import AUGMENT, HEAD, MIX, MODEL, generator, stream_seed
 from purenoise.speed import Switches
 from purenoise.step import Step
-from purenoise.team import Team
+from purenoise.team import Team, shared
 
 Listener = Callable[[str, dict[str, Any]], None]
 GENTLER = "Lower train.lr or lengthen train.warmup. The states saved before are kept."
@@ -342,9 +342,7 @@ class Fit:
         return State(epoch, step, weights, optimizer, meters, self.history)
 
     def _refuse_non_finite(self, value: float, epoch: int, step: int, lr: float) -> None:
-        if self.team.any(not math.isfinite(value))[0]:
-            raise TrainingError(
-                f"The loss is {value} in epoch {epoch + 1}, step {step + 1} (learning rate "
-                f"{lr:g}).",
-                GENTLER,
-            )
+        whole = float(self.team.sum(torch.tensor(value, dtype=torch.float64)))
+        if not math.isfinite(whole):
+            where = f"epoch {epoch + 1}, step {step + 1} (learning rate {lr:g})"
+            raise shared(TrainingError(f"The loss is {whole} in {where}.", GENTLER))

@@ -148,12 +148,15 @@ def check_labels(lists: Mapping[str, ListedImages], faults: Faults) -> int:
     train = lists["train"].labels
     n_classes = int(max((part.labels.max(initial=-1) for part in lists.values()), default=-1)) + 1
     present = np.bincount(train, minlength=n_classes) > 0
+    first: dict[int, str] = {}  # where a label stands first
+    for part in lists.values():
+        labels, places = np.unique(part.labels, return_index=True)
+        for label, place in zip(labels.tolist(), places.tolist(), strict=True):
+            if not present[label]:
+                first.setdefault(label, part.line(place))
+    last = f"{lists['train'].file} goes up to {int(train.max(initial=-1))}"
     for label in np.flatnonzero(~present).tolist():
-        where = next(
-            (part.line(int(np.argmax(part.labels == label)))
-             for part in lists.values() if (part.labels == label).any()),
-            f"{lists['train'].file} goes up to {int(train.max(initial=-1))}",
-        )  # fmt: skip
+        where = first.get(label, last)
         faults.add("classes without a training image", f"class {label} ({where})")
     return n_classes
 

@@ -8,11 +8,13 @@ publishes the network, because no run knows them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from purenoise.export.manifest import Manifest
 from purenoise.export.plainweights import how_to_load
 from purenoise.export.source import Finished
+from purenoise.recipe import Recipe
 from purenoise.report.document import (
     Cell,
     Document,
@@ -37,8 +39,8 @@ OVERALL = (
 LIMITS = (
     "One seed. How far another seed would be from these numbers was not measured here; "
     "purenoise compare does that.",
-    "The test images are of the same data set as the training images. Images from elsewhere "
-    "(another camera, place or time) were not measured.",
+    "Only the test images above were measured. What it says of images from elsewhere (another "
+    "camera, place or time) is not known.",
     "The network always names one of its classes. What it says of images that belong to none was "
     "not tested for this card.",
     "Whether it treats groups of people differently, and how it stands up to attacks or to damaged "
@@ -80,7 +82,7 @@ def _data(summary: Mapping[str, Any]) -> Section:
         ("test images", f"{summary['n_test']:,}"),
         ("largest and smallest class", f"{max(counts):,} and {min(counts):,} training images"),
         ("imbalance ratio", f"{max(counts) / least:.4g}"),
-        ("SHA-256 of the images", str(summary["fingerprint"])),
+        ("SHA-256 of the data", str(summary["fingerprint"])),
         ("SHA-256 of the subset", str(summary["subset_sha256"] or "no subset: all images")),
     )
     return section("data", "Data", [Facts(pairs)])
@@ -96,7 +98,7 @@ def _protocol(found: Finished) -> Section:
         ("optimiser", f"{train.optimizer}, learning rate {train.lr:g}, {train.schedule}"),
         ("weight decay", f"{train.weight_decay:g}"),
         ("augmentation", clean(summary["augment"])),
-        ("first weights", "published ones" if recipe.model.pretrained else "random"),
+        ("first weights", _first_weights(recipe)),
         ("which epoch", clean(summary["selection"])),
         ("seed", str(summary["seed"])),
         ("recipe hash", str(summary["digest"])),
@@ -108,6 +110,12 @@ def _protocol(found: Finished) -> Section:
          Sentences(tuple(notes), "list") if notes else None,
          Sentences(("The line that does this again:",)), Lines((clean(summary["command"]),))],
     )  # fmt: skip
+
+
+def _first_weights(recipe: Recipe) -> str:
+    if recipe.model.weights is not None:  # its place on one machine is nobody else's business
+        return f"of the file {clean(Path(recipe.model.weights).name)}"
+    return "published ones" if recipe.model.pretrained else "random"
 
 
 def _adjusted(summary: Mapping[str, Any]) -> Sentences | None:

@@ -89,14 +89,16 @@ def how_to_load(manifest: Manifest) -> tuple[str, ...]:
     n, channels = len(manifest.class_names), manifest.image_shape[0]
     more = f", in_chans={channels}" * (channels != 3)
     own = f", in_channels={channels}" * (channels != 3)
+    # These two have side heads, which are of no use once the network is trained.
+    bare = ", aux_logits=False, init_weights=True" * (name in ("googlenet", "inception_v3"))
     if manifest.head == "cosine":
         lines = ["from purenoise.models import build_model",
                  f"model = build_model({manifest.model!r}, {n}{own}, cosine=True)",
                  "for module in model.modules():  # cosines are scaled in evaluation",
                  f"    if hasattr(module, 'scale'): module.scale = {manifest.scale!r}"]  # fmt: skip
     elif library == "torchvision":
-        lines = ["import torchvision",
-                 f"model = torchvision.models.get_model({name!r}, num_classes={n})"]  # fmt: skip
+        given = f"{name!r}, num_classes={n}{bare}"
+        lines = ["import torchvision", f"model = torchvision.models.get_model({given})"]
     elif library == "timm":
         lines = ["import timm", f"model = timm.create_model({name!r}, num_classes={n}{more})"]
     else:
