@@ -226,8 +226,6 @@ class _Experiment:
                 history = self._fit(fit, state)
                 notes += make_plain(model, recipe, phases, data)
                 notes += resuming.inherited(self.files.events)
-                    self.files.events
-                )
                 head = {**self._about(augment.describe(), notes), "environment": self.environment}
                 adjusted = recipe.resolved_method().post is not None
 
