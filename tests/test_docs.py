@@ -22,6 +22,7 @@ RUN_BY: dict[str, tuple[str, set[str]]] = {
     "comparing.md": ("tests/e2e/test_pages_run.py", {"sh"}),
     "data.md": ("tests/e2e/test_data_sets.py", {"sh", "python"}),
     "distributed.md": ("tests/e2e/test_pages_run.py", {"sh", "python"}),  # sh: test_torchrun.py
+    "distributed-compare.md": ("tests/distributed/test_ray.py", {"sh"}),
     "export.md": ("tests/export/test_command.py", {"sh", "python"}),
     "extending.md": ("tests/e2e/test_pages_run.py", {"sh", "python", "yaml"}),
     "inloop.md": ("tests/test_inloop_page.py", {"python"}),

@@ -31,10 +31,12 @@ def refuse_several(verb: str) -> None:
         RunError: If there are several.
     """
     if is_one_of_several():
-        raise RunError(
+        error = RunError(
             f"purenoise {verb} cannot be started by torchrun: it starts processes itself.",
             "Start it alone, or start a single run with: torchrun ... -m purenoise train",
         )
+        error.is_shared = True
+        raise error
 
 
 @contextmanager
