@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -293,3 +294,29 @@ def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(importlib.util, "find_spec", without_ray)
     with pytest.raises(PureNoiseError, match=r'pip install "purenoise\[ray\]"'):
         pn.compare("digits", methods="erm,rs", executor="ray")
+
+
+def test_a_node_that_comes_is_taken_only_if_it_is_like_the_others(tmp_path: Path) -> None:
+    """Another CPU would name other states: such a node is left out, an equal one is not."""
+    from purenoise.lab.place import place_of
+    from purenoise.lab.raycluster import Demand, Inspection, Node
+    from purenoise.lab.rayworkers import RayWorkers
+    from purenoise.recipe import load_recipe
+
+    recipe = load_recipe("digits")
+    inspection = Inspection(tmp_path, [recipe.model_dump(mode="json")])
+    workers = RayWorkers("a cluster", Demand(1, 0), 2, inspection)
+    place = json.loads(json.dumps(place_of(recipe)))
+    workers._places = [place]
+    like = {"program": inspection.program, "shared": True, "fault": "", "places": [place]}
+    other = {**place, "environment": {**place["environment"], "cpu": "another"}}
+    for name, found in (("a", like), ("b", {**like, "places": [other]}), ("c", ValueError("x"))):
+        workers.known[name] = False
+        workers._admit(Node(name, name, 1), found)
+    assert workers.known == {"a": True, "b": False, "c": False}
+    said = [message["text"] for _, message in workers._messages]
+    assert said[0] == "node a has come"
+    assert "the plan and b differ: cpu " in said[1]
+    assert "it cannot be asked (x)" in said[2]
+    inspection.close()
+    assert not list(tmp_path.iterdir())

@@ -110,7 +110,9 @@ class RayWorkers:
         self.fit: list[Node] = []
         self._in_vain: Counter[str] = Counter()  # starts of workers, by node
         self._asked: dict[Any, Node] = {}
-        self._calls: dict[Any, RayWorker] = {}  # outstanding calls of actors
+        self._calls: dict[Any, RayWorker] = {}  # of actors that tell something
+        self._given: dict[Any, RayWorker] = {}  # of actors that were given a task
+        self._places: list[Place] | None = None
         self._messages: deque[tuple[RayWorker | None, Message]] = deque()
         self._looked_at = self._worked_at = 0.0
 
@@ -128,6 +130,7 @@ class RayWorkers:
             self._end(worker)
         self.workers.clear()
         self._calls.clear()
+        self._given.clear()
 
     def inspect(self) -> tuple[list[Place] | None, str]:
         """Ask all nodes whether they can take runs, and where runs would take place on them.
@@ -142,7 +145,8 @@ class RayWorkers:
         refuse_unfit(faults, self.inspection.out)
         self.fit = nodes
         self.known = {node.id: True for node in nodes}
-        return common_places(answers)
+        self._places, why_not = common_places(answers)
+        return self._places, why_not
 
     def _answers(self, asked: Mapping[Any, Node], seconds: float) -> dict[Node, Any]:
         import ray
@@ -165,7 +169,7 @@ class RayWorkers:
         """Give a worker a task, with whole paths."""
         worker.task = task
         whole = {key: os.path.abspath(content[key]) for key in ("folder", "store")}
-        worker.actor.give.remote({**content, **whole})
+        self._given[worker.actor.give.remote({**content, **whole})] = worker
 
     def next_message(self, timeout: float) -> tuple[RayWorker | None, Message] | None:
         """Return what a worker told, or None after about ``timeout`` seconds.
@@ -188,7 +192,7 @@ class RayWorkers:
         """Wait for one answer of an actor or a node."""
         import ray
 
-        waiting = [*self._calls, *self._asked]
+        waiting = [*self._calls, *self._given, *self._asked]
         if not waiting:
             time.sleep(timeout)
             return
@@ -198,9 +202,11 @@ class RayWorkers:
             if ref in self._asked:
                 self._admit(self._asked.pop(ref), found)
                 continue
-            worker = self._calls.pop(ref)
+            tells = ref in self._calls
+            worker = (self._calls if tells else self._given).pop(ref)
             if isinstance(found, Exception):
                 self._lose(worker, found)
+            if isinstance(found, Exception) or not tells:
                 continue
             worker.ready = True
             self._in_vain[worker.node.id] = 0
@@ -222,7 +228,9 @@ class RayWorkers:
         self._calls[worker.actor.begin.remote()] = worker
 
     def _lose(self, worker: RayWorker, error: Exception) -> None:
-        """Tell that a worker is gone; it may be cut off only, so it is ended first."""
+        """Tell, once, that a worker is gone; it may be cut off only, so it is ended first."""
+        if worker not in self.workers:
+            return
         self._end(worker)
         self.workers.remove(worker)
         self._looked_at = 0.0
@@ -263,7 +271,12 @@ class RayWorkers:
 
     def _admit(self, node: Node, found: Any) -> None:
         """Take a node that has come, unless it cannot take runs."""
-        if faults := self.inspection.faults(node, found):
+        faults = self.inspection.faults(node, found)
+        if not faults and self._places is not None:  # states are named by where runs take place
+            planned = Node("", "the plan", 0)
+            _, differs = common_places({planned: {"places": self._places}, node: found})
+            faults = [differs] * bool(differs)
+        if faults:
             self.note(f"a node that came is left out: {'; '.join(faults)}")
             return
         self.known[node.id] = True
