@@ -23,13 +23,13 @@ FLOORS: dict[int, list[str]] = {
     ],
     2: [
         "augment", "auto_ops", "auto_policies", "draws", "image_ops", "data", "data.*", "models",
-        "models.*",
+        "models.*", "checksums",
     ],
     3: [
         "yamlfile", "faults", "overrides", "headspec", "methodfile", "methodoptions", "datasection",
         "noisesection", "trainsection",
         "recipe", "methods", "headstage", "noisesource", "fitting", "runtime", "team", "resuming",
-        "runidentity",
+        "runidentity", "wholefile",
         "speed", "step",
         "finetune", "modelinput",
         "feed", "network", "prepare", "plan", "optimizer", "meter", "training", "evaluate",

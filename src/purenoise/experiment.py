@@ -239,9 +239,7 @@ class _Experiment:
                     summary = finish(model, history, data, self.files, head, adjusted=adjusted)
                     summary["seconds"] = time.perf_counter() - self.started
                     self._tell("end", {"test": summary["test"], "seconds": summary["seconds"]})
-                    text = json.dumps(summary, indent=1) + "\n"
-                    write_whole(self.files.summary_file, text)
-                    return text
+                    return self.files.write_summary(summary)
 
                 written = team.together(lambda: end() if team.leads else "")
                 content = team.sent(written.encode())
@@ -298,7 +296,9 @@ class _Experiment:
         write_whole(self.files.recipe, content)
         begun = [e for e in read_events(self.files.events) if e["event"] == "start"]
         self.command = begun[0].get("command", self.command) if begun else self.command
-        self.log = RunLog(self.files, state.epoch, state.history)
+        given = self.resume[0] if self.resume else None
+        theirs = state is self.shared or state is given
+        self.log = RunLog(self.files, state.epoch, state.history, shared=theirs)
 
     def _fit(self, fit: Fit, state: State) -> list[dict[str, Any]]:
         try:

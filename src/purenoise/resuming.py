@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from purenoise.checkpoint import load_state
+from purenoise.checkpoint import load_state, set_damaged_aside
 from purenoise.data.types import Dataset
 from purenoise.datasection import Data
 from purenoise.errors import RunError, TrainingError
@@ -64,6 +64,8 @@ def state_to_go_on(
                 "out=FOLDER.",
             )
     check_unchanged(known, dataset, data, files.path)
+    if warnings:  # a damaged one that stays would take the good one's place with the next save
+        set_damaged_aside(files.state)
     return state
 
 

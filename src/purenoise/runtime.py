@@ -109,7 +109,10 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a question that the loop asks; a second one stops at once."""
+    """Turn SIGINT, SIGTERM and SIGHUP into a question of the loop; a second one stops at once.
+
+    A hangup that is ignored, as below ``nohup``, stays ignored.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -120,7 +123,10 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.set()
 
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        signals.append(hangup)
     before = [signal.signal(number, ask) for number in signals]
     try:
         yield asked.is_set
