@@ -227,7 +227,7 @@ class RunLog:
         table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows(_row(event) for event in self._history)
-        write_whole(self.folder.metrics, text.getvalue())
+        write_whole(self.folder.metrics, text.getvalue(), flush=False)  # the state has all of it
 
     def _write_board(self, record: Mapping[str, Any]) -> None:
         epoch = record["epoch"]

@@ -30,13 +30,16 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_whole(path: Path, content: bytes | str, previous: Path | None = None) -> None:
+def write_whole(
+    path: Path, content: bytes | str, previous: Path | None = None, *, flush: bool = True
+) -> None:
     """Write a file that appears complete or not at all.
 
     Args:
         path: Of the file.
         content: Of the file.
         previous: Where the file that was at ``path`` is moved to, once the new one is whole.
+        flush: Whether to wait for the disk; False for what is made again when it is lost.
 
     Raises:
         RunError: If it cannot be written, such as on a full disk.
@@ -49,14 +52,16 @@ def write_whole(path: Path, content: bytes | str, previous: Path | None = None) 
             with beside.open("wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if flush:
+                    os.fsync(file.fileno())
             if previous is not None and path.exists():
                 path.replace(previous)
             beside.replace(path)
         finally:
             with suppress(OSError):  # on a disk that fails it would hide the reason
                 beside.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        if flush:
+            sync_folder(path.parent)
 
 
 def make_folders(path: Path) -> None:
