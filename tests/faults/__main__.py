@@ -11,8 +11,10 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a parent 
 
 import argparse
 import importlib
+import math
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from .tally import Tally
@@ -26,9 +28,10 @@ def main() -> int:
     parser.add_argument("bench", choices=[*BENCHES, "all"])
     parser.add_argument("--n", type=int, default=500, help="trials of each bench")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
     parser.add_argument("--csv", type=Path, help="where the counts are written as well")
     given = parser.parse_args()
-    told = Tally()
+    told = Tally(until=time.monotonic() + 60 * given.minutes)
     for name in BENCHES if given.bench == "all" else (given.bench,):
         bench = importlib.import_module(f"tests.faults.{name}")
         with tempfile.TemporaryDirectory(prefix="purenoise-faults-") as root:

@@ -45,7 +45,7 @@ def run(root: Path, n: int, seed: int, told: Tally) -> None:
     whole = Reference(root)
     dice = random.Random(seed)
     slowest, done = 0.0, 0
-    while done < n:
+    while done < n and not told.is_over:
         folder = root / f"run-{done}"
         kills = [*_kills(folder, whole, dice, root / "said")]
         ends = do(lambda folder=folder: train(folder), root / "said")

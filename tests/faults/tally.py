@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,12 @@ class Tally:
     rows: list[Row] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     notes: list[tuple[str, str, str]] = field(default_factory=list)
+    until: float = math.inf  # of the monotonic clock
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time that was given has passed; what was counted until then is told."""
+        return time.monotonic() >= self.until
 
     def add(self, row: Row) -> None:
         """Count a trial."""

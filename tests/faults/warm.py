@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import sklearn.datasets  # noqa: F401 - imported here, once for all children
+import torch._dynamo
 import torch.utils.tensorboard  # noqa: F401
 
 from purenoise.errors import PureNoiseError
@@ -111,7 +112,9 @@ def do(work: Callable[[], Any], said: Path) -> Ended:
 def differences(folder: Path, whole: Path) -> list[str]:
     """Return what differs between two finished runs, apart from times; empty: equal bit for bit."""
     found = []
-    if (folder / "weights.safetensors").read_bytes() != (whole / "weights.safetensors").read_bytes():
+    if (folder / "weights.safetensors").read_bytes() != (
+        whole / "weights.safetensors"
+    ).read_bytes():
         found.append("weights")
     ours, theirs = (read_predictions(f / "predictions.npz") for f in (folder, whole))
     if not all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True)):
