@@ -25,6 +25,9 @@ from purenoise.team import announced, beside, local_gpu
 # Random streams of a step, so that no two uses of a seed meet.
 CHOICE, PIXELS, AUGMENT, MODEL, LABELS, MIX, DRAWN, HEAD = range(8)
 
+# Of torch's allocator, of oneDNN's convolutions, and of C++.
+NO_MEMORY = ("can't allocate memory", "could not create a primitive", "bad_alloc")
+
 
 def resolve_device(name: str) -> torch.device:
     """Return the device that a recipe names; ``auto`` takes CUDA, then MPS, then the CPU.
@@ -138,7 +141,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or the machine, had no memory left; torch on CPUs has no type for that."""
     typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return typed or "can't allocate memory" in str(error)
+    return typed or any(words in str(error) for words in NO_MEMORY)
 
 
 def stream_seed(seed: int, stream: int, epoch: int, step: int = 0, rank: int = 0) -> int:

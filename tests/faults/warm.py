@@ -35,7 +35,7 @@ WORDS = ("epochs=3", "batch_size=256", "threads=1", "save_seconds=0", "eval.ever
 COMMAND = "purenoise train digits"
 PATIENCE = 120.0  # seconds after which a child counts as hanging
 HANGS = 99
-OF_TIME = ("seconds", "train_seconds", "time", "sha256")
+OF_TIME = ("seconds", "train_seconds", "time", "sha256", "commit")  # a commit may come between
 DATA = prepare(load_recipe("digits", list(WORDS)).data)
 
 
