@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from . import page
+from .tally import BAD
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 
@@ -40,3 +43,12 @@ def test_nothing_is_lost_in_hundreds(name: str, n: int):
         [sys.executable, "-m", "tests.faults", name, "--n", str(n)], cwd=ROOT, check=False
     )
     assert done.returncode == 0
+
+
+def test_page_holds_the_counts():
+    """The tables in docs/reliability.md are what the committed counts give, and none is lost."""
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert text.split(page.BEGIN)[1].split(page.END)[0].strip() == page.tables()
+    counts, _ = page.read()
+    assert {bench for bench, *_ in counts} == {"kills", "files", "disk"}
+    assert not [row for row in counts if row[2] == BAD]
