@@ -33,7 +33,7 @@ from purenoise.prepare import (
 from purenoise.recipe import Recipe, load_recipe, recipe_for
 from purenoise.resuming import state_to_go_on, too_little_memory
 from purenoise.runidentity import run_identity, run_path
-from purenoise.runlog import RunFolder, RunLog, read_events
+from purenoise.runlog import RunFolder, RunLog, inherited, read_events
 from purenoise.runtime import (
     environment,
     is_out_of_memory,
@@ -187,14 +187,13 @@ class _Experiment:
         team: Team,
     ) -> None:
         self.recipe, self.files, self.device = recipe, files, device
-        self.threads, self.team = threads, team
+        self.threads, self.team, self.listeners = threads, team, list(listeners)
         self.command = command or f"purenoise train {shlex.quote(str(files.path))}"
         self.started = time.perf_counter()
         self.switches = resolve_speed(recipe.speed, device, recipe.precision)
         if not team.is_alone:
             refuse_alone_only(recipe, self.switches)
         self.environment = environment(device, threads) | {"processes": team.size}
-        self.listeners = list(listeners)
         self.on_epoch: EpochHook = lambda *_: None
         self.resume: tuple[State, dict[str, Any]] | None = None
         self.shared: State | None = None
@@ -228,10 +227,9 @@ class _Experiment:
             with self.files.held() if team.leads else nullcontext(), closing(self):
                 state = self._common_state()
                 self._tell("start", self._start(augment.describe(), notes, state))
-                for text in warnings:
-                    self._tell("warning", {"text": text})
+                self._warn(warnings)
                 history = self._fit(fit, state)
-                notes += make_plain(model, recipe, phases, data) + self._inherited()
+                notes += make_plain(model, recipe, phases, data) + inherited(self.files.events)
                 head = {**self._about(augment.describe(), notes), "environment": self.environment}
                 adjusted = recipe.resolved_method().post is not None
 
@@ -261,11 +259,13 @@ class _Experiment:
         def find() -> State | None:
             if not self.team.leads:
                 return None
+            said: list[str] = []  # told when there is a log
             state = state_to_go_on(
                 self.files, self.identity, self.recipe.data, self.data.dataset, self.resume,
-                self.shared, lambda text: self._tell("warning", {"text": text}),
+                self.shared, said.append,
             )  # fmt: skip
             self._open(state)
+            self._warn(said)
             return state
 
         found = self.team.together(find)
@@ -274,11 +274,6 @@ class _Experiment:
             return found
         content = self.team.sent(None if found is None else state_bytes(found, self.identity))
         return state_of_bytes(content or b"")
-
-    def _inherited(self) -> list[str]:
-        """Say so if another run trained the first epochs."""
-        n = sum(bool(e.get("shared")) for e in read_events(self.files.events))
-        return [f"The first {n} epochs were trained by another run that begins alike."] * (n > 0)
 
     def _know_what_is_on(self, fit: Fit) -> None:
         """Record the switches that are on now that compiling has been tried, and what else is."""
@@ -291,13 +286,12 @@ class _Experiment:
 
     def _open(self, state: State) -> None:
         """Write the recipe and open the log, which drops what comes after the state."""
-        content = f"# purenoise {self.environment['purenoise']}: the whole recipe of this run\n"
-        content += self.recipe.to_yaml() + f"digest: {self.recipe.digest()}\n"
-        write_whole(self.files.recipe, content)
+        head = f"# purenoise {self.environment['purenoise']}: the whole recipe of this run\n"
+        digest = self.recipe.digest()
+        write_whole(self.files.recipe, f"{head}{self.recipe.to_yaml()}digest: {digest}\n")
         begun = [e for e in read_events(self.files.events) if e["event"] == "start"]
         self.command = begun[0].get("command", self.command) if begun else self.command
-        given = self.resume[0] if self.resume else None
-        theirs = state is self.shared or state is given
+        theirs = state is self.shared or (self.resume is not None and state is self.resume[0])
         self.log = RunLog(self.files, state.epoch, state.history, shared=theirs)
 
     def _fit(self, fit: Fit, state: State) -> list[dict[str, Any]]:
@@ -340,6 +334,10 @@ class _Experiment:
             "folder": str(self.files.path), "resumed_at": [state.epoch, state.step],
             "environment": self.environment,
         }  # fmt: skip
+
+    def _warn(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            self._tell("warning", {"text": text})
 
     def _tell(self, name: str, event: dict[str, Any]) -> None:
         if not self.team.leads:

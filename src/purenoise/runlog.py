@@ -248,6 +248,12 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     return [event for line in lines if (event := event_of(line)) is not None]
 
 
+def inherited(path: Path) -> list[str]:
+    """Return a note if another run trained the first epochs, by the events in a file."""
+    n = sum(bool(event.get("shared")) for event in read_events(path))
+    return [f"The first {n} epochs were trained by another run that begins alike."] * (n > 0)
+
+
 def _mended(
     events: list[dict[str, Any]], history: Sequence[Mapping[str, Any]], *, shared: bool
 ) -> tuple[list[dict[str, Any]], list[Mapping[str, Any]]]:
