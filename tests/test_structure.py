@@ -23,7 +23,7 @@ FLOORS: dict[int, list[str]] = {
     ],
     2: [
         "augment", "auto_ops", "auto_policies", "draws", "image_ops", "data", "data.*", "models",
-        "models.*",
+        "models.*", "checksums",
     ],
     3: [
         "yamlfile", "faults", "overrides", "headspec", "methodfile", "methodoptions", "datasection",
@@ -31,7 +31,7 @@ FLOORS: dict[int, list[str]] = {
         "noisesource", "fitting", "runtime", "team", "resuming", "runidentity", "speed", "step",
         "finetune", "modelinput", "feed", "network", "prepare", "plan", "optimizer", "meter",
         "training", "evaluate", "probes", "checkpoint", "runlog", "predictions", "finishing",
-        "experiment", "predict",
+        "experiment", "predict", "wholefile",
         "estimatorfit", "datasources",
         "lab", "lab.*",
         "posthoc", "posthoc.*",

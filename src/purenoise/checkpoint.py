@@ -1,16 +1,18 @@
 """Weights and resumable state on disk: whole or not at all, and nothing that can run code.
 
 Weights are safetensors. A state is ``torch.save`` read back with ``weights_only=True``; the last
-two are kept, so that a damaged one costs some minutes and not the run.
+two are kept, so that a damaged one costs some minutes and not the run. Both carry a checksum
+(:mod:`purenoise.checksums`). Version 1 of a state had none; it is read as well, and the CRC-32 of
+its records, which torch writes and does not look at, is checked.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,38 +24,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
+from purenoise.checksums import KEY, checksum_line, line_fits, tensors_fit, tensors_sha256
 from purenoise.errors import RunError
-from purenoise.runlog import writing
 from purenoise.training import State
+from purenoise.wholefile import write_whole, writing
 
-VERSION = 1
-
-
-def write_whole(path: Path, content: bytes | str, previous: Path | None = None) -> None:
-    """Write a file that appears complete or not at all.
-
-    Args:
-        path: Of the file.
-        content: Of the file.
-        previous: Where the file that was at ``path`` is moved to, once the new one is whole.
-
-    Raises:
-        RunError: If it cannot be written, such as on a full disk.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.part")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if previous is not None and path.exists():
-                path.replace(previous)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+VERSION = 2
+READS = (1, 2)
 
 
 _ABOUT = ("version", "identity")  # of a state
@@ -78,6 +55,7 @@ def state_bytes(state: State, identity: Mapping[str, Any]) -> bytes:
     """Return a state as a file holds it."""
     buffer = io.BytesIO()
     torch.save({"version": VERSION, "identity": dict(identity), **asdict(state)}, buffer)
+    buffer.write(checksum_line(buffer.getbuffer()))
     return buffer.getvalue()
 
 
@@ -102,10 +80,16 @@ def load_state(folder: Path) -> tuple[State, dict[str, Any], list[str]] | None:
         if not path.exists():
             continue
         try:
+            if not is_whole(path):
+                raise ValueError("its checksum does not fit")
             content = load_plain(path)
             identity, version = content.pop("identity"), content.pop("version")
-            if version != VERSION:
-                raise RunError(f"{path} has version {version}; this purenoise reads {VERSION}.")
+            if version not in READS:
+                raise RunError(
+                    f"{path} has version {version}; this purenoise reads "
+                    f"{' and '.join(map(str, READS))}.",
+                    "Go on with the purenoise that it was begun with.",
+                )
             return State(**content), identity, damaged
         except RunError:
             raise
@@ -122,6 +106,37 @@ def load_state(folder: Path) -> tuple[State, dict[str, Any], list[str]] | None:
             "Remove the run folder to begin again.",
         )
     return None
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a state's file is what was written, by its SHA-256, else by its CRC-32.
+
+    A file that is no state at all is left to whoever reads it.
+
+    Raises:
+        OSError: If it cannot be read.
+        Exception: Of several types, if it is a damaged archive.
+    """
+    fits = line_fits(path)
+    if fits is None and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    return fits is not False
+
+
+def set_damaged_aside(folder: Path) -> None:
+    """Move a damaged ``state.pt`` away, so that the next one does not replace the good one by it.
+
+    Args:
+        folder: Of a run whose ``previous.pt`` is good and whose ``state.pt`` is not.
+
+    Raises:
+        RunError: If it cannot be moved.
+    """
+    path = folder / "state.pt"
+    if path.exists():
+        with writing(path):
+            path.replace(folder / "damaged.pt")
 
 
 def load_plain(path: Path) -> Any:
@@ -142,7 +157,8 @@ def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, Any]) -> N
         RunError: If the file cannot be written.
     """
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
-    write_whole(path, safetensors_bytes(tensors, {"purenoise": json.dumps(dict(metadata))}))
+    about = json.dumps({**metadata, KEY: tensors_sha256(tensors)})
+    write_whole(path, safetensors_bytes(tensors, {"purenoise": about}))  # two keys have no order
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -185,7 +201,10 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if not tensors_fit(tensors, file.metadata()):
+                raise ValueError("it was changed or damaged, its checksum does not fit")
+            return tensors
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{path} is truncated or no safetensors file: {error}.",

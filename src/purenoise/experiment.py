@@ -35,7 +35,7 @@ from purenoise.prepare import (
 )
 from purenoise.recipe import Recipe, load_recipe, recipe_for
 from purenoise.runidentity import run_identity, run_path
-from purenoise.runlog import RunFolder, RunLog, read_events
+from purenoise.runlog import RunFolder, RunLog, inherited, read_events
 from purenoise.runtime import (
     environment,
     is_out_of_memory,
@@ -189,14 +189,13 @@ class _Experiment:
         team: Team,
     ) -> None:
         self.recipe, self.files, self.device = recipe, files, device
-        self.threads, self.team = threads, team
+        self.threads, self.team, self.listeners = threads, team, list(listeners)
         self.command = command or f"purenoise train {shlex.quote(str(files.path))}"
         self.started = time.perf_counter()
         self.switches = resolve_speed(recipe.speed, device, recipe.precision)
         if not team.is_alone:
             refuse_alone_only(recipe, self.switches)
         self.environment = environment(device, threads) | {"processes": team.size}
-        self.listeners = list(listeners)
         self.on_epoch: EpochHook = lambda *_: None
         self.resume: tuple[State, dict[str, Any]] | None = None
         self.shared: State | None = None
@@ -221,11 +220,9 @@ class _Experiment:
             with self.files.held() if team.leads else nullcontext(), closing(self):
                 state = self._common_state()
                 self._tell("start", self._start(augment.describe(), notes, state))
-                for text in warnings:
-                    self._tell("warning", {"text": text})
+                self._warn(warnings)
                 history = self._fit(fit, state)
-                notes += make_plain(model, recipe, phases, data)
-                notes += resuming.inherited(self.files.events)
+                notes += make_plain(model, recipe, phases, data) + inherited(self.files.events)
                 head = {**self._about(augment.describe(), notes), "environment": self.environment}
                 adjusted = recipe.resolved_method().post is not None
 
@@ -233,9 +230,7 @@ class _Experiment:
                     summary = finish(model, history, data, self.files, head, adjusted=adjusted)
                     summary["seconds"] = time.perf_counter() - self.started
                     self._tell("end", {"test": summary["test"], "seconds": summary["seconds"]})
-                    text = json.dumps(summary, indent=1) + "\n"
-                    write_whole(self.files.summary_file, text)
-                    return text
+                    return self.files.write_summary(summary)
 
                 written = team.together(lambda: end() if team.leads else "")
                 content = team.sent(written.encode())
@@ -271,11 +266,13 @@ class _Experiment:
         def find() -> State | None:
             if not self.team.leads:
                 return None
+            said: list[str] = []  # told when there is a log
             state = resuming.state_to_go_on(
                 self.files, self.identity, self.recipe.data, self.data.dataset, self.resume,
-                self.shared, lambda text: self._tell("warning", {"text": text}),
+                self.shared, said.append,
             )  # fmt: skip
             self._open(state)
+            self._warn(said)
             return state
 
         found = self.team.together(find)
@@ -296,12 +293,13 @@ class _Experiment:
 
     def _open(self, state: State) -> None:
         """Write the recipe and open the log, which drops what comes after the state."""
-        content = f"# purenoise {self.environment['purenoise']}: the whole recipe of this run\n"
-        content += self.recipe.to_yaml() + f"digest: {self.recipe.digest()}\n"
-        write_whole(self.files.recipe, content)
+        head = f"# purenoise {self.environment['purenoise']}: the whole recipe of this run\n"
+        digest = self.recipe.digest()
+        write_whole(self.files.recipe, f"{head}{self.recipe.to_yaml()}digest: {digest}\n")
         begun = [e for e in read_events(self.files.events) if e["event"] == "start"]
         self.command = begun[0].get("command", self.command) if begun else self.command
-        self.log = RunLog(self.files, state.epoch, state.history)
+        theirs = state is self.shared or (self.resume is not None and state is self.resume[0])
+        self.log = RunLog(self.files, state.epoch, state.history, shared=theirs)
 
     def _fit(self, fit: Fit, state: State) -> list[dict[str, Any]]:
         try:
@@ -338,6 +336,10 @@ class _Experiment:
             "folder": str(self.files.path), "resumed_at": [state.epoch, state.step],
             "environment": self.environment,
         }  # fmt: skip
+
+    def _warn(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            self._tell("warning", {"text": text})
 
     def _tell(self, name: str, event: dict[str, Any]) -> None:
         if not self.team.leads:

@@ -73,6 +73,7 @@ def load_run(folder: str | Path) -> tuple[Recipe, dict[str, Any], nn.Module]:
             f"To go on: purenoise train {shlex.quote(str(folder))}",
         )
     recipe = load_recipe(str(files.recipe))
+    files.check_recipe(recipe.digest())
     n_classes, channels = len(summary["class_names"]), summary["image_shape"][0]
     model = _network(recipe, n_classes, channels, pretrained=False)
     load_weights(files.weights, model)

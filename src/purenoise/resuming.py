@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from purenoise.checkpoint import load_state
+from purenoise.checkpoint import load_state, set_damaged_aside
 from purenoise.data.types import Dataset
 from purenoise.datasection import Data
 from purenoise.errors import RunError, TrainingError
 from purenoise.prepare import check_unchanged
-from purenoise.runlog import RunFolder, read_events
+from purenoise.runlog import RunFolder
 from purenoise.team import shared as shared_by_all
 from purenoise.training import State
 
@@ -66,13 +66,9 @@ def state_to_go_on(
                 "out=FOLDER.",
             )
     check_unchanged(known, dataset, data, files.path)
+    if warnings:  # a damaged one that stays would take the good one's place with the next save
+        set_damaged_aside(files.state)
     return state
-
-
-def inherited(events: Path) -> list[str]:
-    """Say so if another run trained the first epochs."""
-    n = sum(bool(e.get("shared")) for e in read_events(events))
-    return [f"The first {n} epochs were trained by another run that begins alike."] * (n > 0)
 
 
 def stopped(state: Path, command: str) -> RunError:

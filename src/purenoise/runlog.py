@@ -23,29 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from purenoise import yamlfile
+from purenoise.checksums import event_line, event_of, sha256_fits, with_sha256
 from purenoise.data.cacheroot import LOCK, locked
 from purenoise.errors import RunError
+from purenoise.wholefile import make_folders, write_whole, writing
 
 PROBE = 1 << 18  # bytes that must fit before a run begins
 COLUMNS = ("epoch", "phase", "lr", "loss", "accuracy", "noise_rows", "seconds",
            "val_accuracy", "val_balanced_accuracy", "test_accuracy", "test_balanced_accuracy",
            "test_many", "test_medium", "test_few")  # fmt: skip
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say in one sentence that a path cannot be written, such as on a full disk.
-
-    Raises:
-        RunError: In place of an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written: {error.strerror or error}.",
-            "Free some space or choose another place with out=FOLDER, and run the same line again.",
-        ) from error
 
 
 class RunFolder:
@@ -93,12 +79,24 @@ class RunFolder:
             summary = dict(json.loads(self.summary_file.read_text(encoding="utf-8")))
             if not {"status", "test", "class_names"} <= summary.keys():
                 raise ValueError("it is no summary of a run")
+            if not sha256_fits(summary):
+                raise ValueError("it was changed or damaged, its checksum does not fit")
             return summary
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
                 f"{self.summary_file} cannot be read: {error}.",
                 "Remove that file and run the same line again: the end of the run is repeated.",
             ) from error
+
+    def write_summary(self, summary: Mapping[str, Any]) -> str:
+        """Write the summary of a finished run with its checksum; return what the file holds.
+
+        Raises:
+            RunError: If it cannot be written.
+        """
+        text = json.dumps(with_sha256(summary), indent=1) + "\n"
+        write_whole(self.summary_file, text)
+        return text
 
     def check_writable(self) -> None:
         """Refuse early, before data are loaded, a place where nothing can be written.
@@ -126,7 +124,7 @@ class RunFolder:
             RunError: If another process holds it.
         """
         with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folders(self.path)
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(self.path, wait=False))
@@ -172,12 +170,18 @@ class RunLog:
     Args:
         folder: Where to write.
         next_epoch: Epoch at which the run goes on; lines of that epoch and later are dropped.
-        history: Records of the epochs before. Those that have no line here, because another run
-            trained them, get one that says so.
+        history: Records of the epochs before, from the state: lines that are missing or damaged
+            are written again from them.
+        shared: Whether another run trained the epochs that have no line here; theirs say so.
     """
 
     def __init__(
-        self, folder: RunFolder, next_epoch: int = 0, history: Sequence[Mapping[str, Any]] = ()
+        self,
+        folder: RunFolder,
+        next_epoch: int = 0,
+        history: Sequence[Mapping[str, Any]] = (),
+        *,
+        shared: bool = False,
     ) -> None:
         self.folder = folder
         kept = [
@@ -185,26 +189,16 @@ class RunLog:
             for event in read_events(folder.events)
             if event.get("epoch", -1) < next_epoch and event["event"] != "end"
         ]
-        logged = {e["epoch"] for e in kept if e["event"] == "epoch"}
-        filled = [
-            {"event": "epoch", "time": round(time.time(), 3), "shared": True, **record}
-            for record in history[:next_epoch]
-            if record["epoch"] not in logged
-        ]
-        kept += filled
+        kept, filled = _mended(kept, history[:next_epoch], shared=shared)
         self._history: list[Mapping[str, Any]] = [e for e in kept if e["event"] == "epoch"]
         self._history.sort(key=lambda e: e["epoch"])
         with writing(folder.path):
-            folder.path.mkdir(parents=True, exist_ok=True)
-            text = "".join(json.dumps(event) + "\n" for event in kept)
-            beside = folder.events.with_name(".events.jsonl.part")
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(folder.events)
+            write_whole(folder.events, "".join(map(event_line, kept)))
             self._file = folder.events.open("a", encoding="utf-8")
             self._board = _tensorboard(folder.tensorboard, next_epoch)
             for record in filled:
                 self._write_board(record)
-            if filled:  # perhaps all there are
+            if self._history or folder.metrics.exists():
                 self._write_metrics()
 
     def __call__(self, name: str, content: Mapping[str, Any]) -> None:
@@ -213,7 +207,7 @@ class RunLog:
             return
         event = {"event": name, "time": round(time.time(), 3), **content}
         with writing(self.folder.path):
-            self._file.write(json.dumps(event) + "\n")
+            self._file.write(event_line(event))
             self._file.flush()
             if name == "epoch":
                 self._history.append(event)
@@ -233,9 +227,7 @@ class RunLog:
         table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows(_row(event) for event in self._history)
-        beside = self.folder.metrics.with_name(".metrics.csv.part")
-        beside.write_text(text.getvalue(), encoding="utf-8")
-        beside.replace(self.folder.metrics)
+        write_whole(self.folder.metrics, text.getvalue(), flush=False)  # the state has all of it
 
     def _write_board(self, record: Mapping[str, Any]) -> None:
         epoch = record["epoch"]
@@ -249,18 +241,36 @@ class RunLog:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """Return the events in a file; a torn last line is left out."""
+    """Return the events in a file; lines that are torn or damaged are left out."""
     if not path.exists():
         return []
-    events = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "event" in event:
-            events.append(event)
-    return events
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [event for line in lines if (event := event_of(line)) is not None]
+
+
+def inherited(path: Path) -> list[str]:
+    """Return a note if another run trained the first epochs, by the events in a file."""
+    n = sum(bool(event.get("shared")) for event in read_events(path))
+    return [f"The first {n} epochs were trained by another run that begins alike."] * (n > 0)
+
+
+def _mended(
+    events: list[dict[str, Any]], history: Sequence[Mapping[str, Any]], *, shared: bool
+) -> tuple[list[dict[str, Any]], list[Mapping[str, Any]]]:
+    """Return events of which every epoch says what the state says, and the records put in."""
+    theirs = max((e["epoch"] for e in events if e.get("shared")), default=-1)
+    logged = {e["epoch"]: e for e in events if e["event"] == "epoch"}
+    filled = []
+    for record in history:
+        event = logged.get(record["epoch"], {})
+        if json.dumps({key: event.get(key) for key in record}) != json.dumps(record):
+            mark = {"shared": True} if shared or record["epoch"] <= theirs else {}
+            logged[record["epoch"]] = {
+                "event": "epoch", "time": round(time.time(), 3), **mark, **record,
+            }  # fmt: skip
+            filled.append(record)
+    others = [e for e in events if e["event"] != "epoch" or logged[e["epoch"]] is e]
+    return others + [logged[record["epoch"]] for record in filled], filled
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:

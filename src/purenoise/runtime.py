@@ -25,6 +25,9 @@ from purenoise.team import announced, beside, local_gpu
 # Random streams of a step, so that no two uses of a seed meet.
 CHOICE, PIXELS, AUGMENT, MODEL, LABELS, MIX, DRAWN, HEAD = range(8)
 
+# Of torch's allocator, of oneDNN's convolutions, and of C++.
+NO_MEMORY = ("can't allocate memory", "could not create a primitive", "bad_alloc")
+
 
 def resolve_device(name: str) -> torch.device:
     """Return the device that a recipe names; ``auto`` takes CUDA, then MPS, then the CPU.
@@ -109,7 +112,10 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a question that the loop asks; a second one stops at once."""
+    """Turn SIGINT, SIGTERM and SIGHUP into a question of the loop; a second one stops at once.
+
+    A hangup that is ignored, as below ``nohup``, stays ignored.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -120,7 +126,10 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.set()
 
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        signals.append(hangup)
     before = [signal.signal(number, ask) for number in signals]
     try:
         yield asked.is_set
@@ -132,7 +141,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or the machine, had no memory left; torch on CPUs has no type for that."""
     typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return typed or "can't allocate memory" in str(error)
+    return typed or any(words in str(error) for words in NO_MEMORY)
 
 
 def stream_seed(seed: int, stream: int, epoch: int, step: int = 0, rank: int = 0) -> int:

@@ -24,7 +24,7 @@ KEYS = {
     "data", "class_names", "counts", "image_shape", "fingerprint", "subset_sha256",
     "n_train", "n_val", "n_test",
     "normalize", "noise", "test", "val", "optimistic_best_on_test", "probes", "train_seconds",
-    "seconds", "environment",
+    "seconds", "environment", "sha256",
 }  # fmt: skip
 
 

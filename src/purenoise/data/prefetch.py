@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from purenoise.data.types import Images, MemoryImages
+from purenoise.errors import DataError
+
+PATIENCE = 1.0  # seconds after which it is asked whether the reader is still there
 
 
 def read_ahead(
@@ -83,7 +86,7 @@ def _read_in_thread(
     reader.start()
     try:
         for _ in range(len(batches)):
-            found = ready.get()
+            found = _next(ready, reader)
             if isinstance(found, BaseException):
                 raise found
             room.release()
@@ -93,3 +96,19 @@ def _read_in_thread(
         stop.set()
         room.release()
         reader.join()
+
+
+def _next(
+    ready: queue.SimpleQueue[Tensor | BaseException], reader: threading.Thread
+) -> Tensor | BaseException:
+    """Return what was read next; a reader that is gone (after a fork, say) is not waited for."""
+    while True:
+        is_alive = reader.is_alive()  # asked first: what it left behind is still taken
+        try:
+            return ready.get(timeout=PATIENCE if is_alive else 0)
+        except queue.Empty:
+            if not is_alive:
+                raise DataError(
+                    "The thread that reads images ahead has ended before its last batch.",
+                    "Run the same line again; it goes on from the last state.",
+                ) from None

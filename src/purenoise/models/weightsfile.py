@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from purenoise.checksums import tensors_fit
 from purenoise.errors import ModelError
 from purenoise.models.parts import head_names
 
@@ -152,9 +153,7 @@ def _read(path: Path) -> Mapping[Any, Any]:
         start = file.read(9)
     try:
         if start[8:9] == b"{":  # opens the header of a safetensors file
-            from safetensors.torch import load_file as load_safetensors
-
-            return load_safetensors(path)
+            return _read_safetensors(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a stranger's pickle: the error says enough
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -167,6 +166,18 @@ def _read(path: Path) -> Mapping[Any, Any]:
             "FILE).",
         ) from error
     return content if isinstance(content, Mapping) else {}
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors; ours have a checksum, which must fit."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        fit = tensors_fit(tensors, file.metadata())
+    if not fit:
+        raise ValueError("its checksum does not fit")
+    return tensors
 
 
 def _inner(content: Mapping[Any, Any]) -> Mapping[Any, Any] | None:

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from purenoise.checkpoint import save_weights, write_whole
+from purenoise.checkpoint import save_weights
 from purenoise.combining import counters
 from purenoise.errors import RecipeError, RunError, did_you_mean
 from purenoise.evaluate import predict_logits
@@ -262,7 +262,7 @@ class _Work:
         if folded is not None and target is not None:
             save_weights(target, folded, {"adjusted": settings})
         write_predictions(folder / "predictions.npz", after, self.y)
-        write_whole(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+        RunFolder(folder).write_summary(summary)
         return Adjusted(folder, summary, before, tuple(notes))
 
 
