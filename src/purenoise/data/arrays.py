@@ -7,6 +7,7 @@ from their headers first, pickles are refused, and every fault is told at once.
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -119,7 +120,7 @@ def load_npz(file: str | Path, target: Target, *, memory_limit: int, **options: 
     Raises:
         DataError: It is missing, damaged, of another layout, or too large.
     """
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))
     arrays = _read_npz(path, memory_limit)
     pairs: dict[str, Any] = {}
     for split in SPLITS:

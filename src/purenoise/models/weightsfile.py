@@ -8,6 +8,7 @@ difference is an error, so that no network is trained on weights that are half t
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ def weights_path(path: str | Path) -> Path:
     Raises:
         ModelError: If there is none.
     """
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     if place.is_dir() and (place / RUN_WEIGHTS).is_file():
         return place / RUN_WEIGHTS
     if place.is_file():
