@@ -340,7 +340,8 @@ def _kinds() -> list[Kind]:
         found.append(Kind(f"{group}: 50 GiB of nothing", sparse(name), read))
     found.append(Kind("image: a FIFO that is named", fifo("x.png"), lambda path: find_images([path])))
     for what, change in FOLDERS.items():
-        found.append(Kind(f"folder: {what}", _folder_of(change), inspect_folder, "harmless"))
+        wanted: Expected = "refused" if what == "a FIFO beside the classes" else "harmless"
+        found.append(Kind(f"folder: {what}", _folder_of(change), inspect_folder, wanted))
         found.append(Kind(f"predict: {what}", _folder_of(change), predict_folder, "either"))
     return found
 
