@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import pixels, texts
+from . import networks, pixels, runs, texts
 from .kind import Kind
 
-KINDS: list[Kind] = [*texts.KINDS, *pixels.KINDS]
+KINDS: list[Kind] = [*texts.KINDS, *pixels.KINDS, *networks.KINDS, *runs.KINDS]

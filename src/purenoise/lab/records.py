@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from purenoise.errors import RecipeError, RunError
-from purenoise.lab.summaryform import fault_of
+from purenoise.lab.summaryform import fault_of, readable_summary
 from purenoise.recipe import LATER_KEYS, Recipe, load_recipe
 from purenoise.runlog import RunFolder
 
@@ -82,7 +82,7 @@ def read_records(folders: Iterable[str | Path]) -> tuple[list[Record], dict[str,
     for path in _run_folders(folders):
         try:
             files = RunFolder.existing(path)
-            summary = files.summary()
+            summary = readable_summary(files)
             if summary is None:
                 left_out[str(path)] = "it is not finished"
                 continue
