@@ -167,8 +167,7 @@ def _finished(recipe: Recipe, place: Path) -> dict[str, Any] | None:
     """Return the summary of a run that is finished; a folder of another recipe is refused."""
     files = RunFolder(place)
     files.check_recipe(recipe.digest())
-    done = read_summary(files)
-    if done is not None:
+    if (done := read_summary(files)) is not None:
         check_folder_unchanged(done, recipe.data, place)
     return done
 

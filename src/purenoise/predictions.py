@@ -13,7 +13,7 @@ from purenoise.checkpoint import write_whole
 from purenoise.data.npzfile import ArchiveError, ObjectsError, TooLargeError, read_npz
 from purenoise.errors import RunError
 
-# Bytes that the arrays may take: numbers of a network can hardly be compressed, zeros a thousandfold.
+# Bytes that the arrays may take: logits can hardly be compressed, zeros a thousandfold.
 LEAST, SQUEEZED, MOST = 64 << 20, 50, 4 << 30
 
 

@@ -41,10 +41,23 @@ def read_small(path: str | Path, most: int) -> bytes:
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         if not stat.S_ISREG(info.st_mode):
             raise OSError(errno.EINVAL, "it is no ordinary file")
-        content = file.read(most + 1) if info.st_size <= most else b""
-    if len(content) > most or info.st_size > most:
+        content = file.read(info.st_size + 1) if info.st_size <= most else b""
+    if max(len(content), info.st_size) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most / MIB:g} MiB")
     return content
+
+
+def check_small(path: str | Path, most: int) -> None:
+    """Refuse what `read_small` refuses, for somebody else who will read the file.
+
+    Raises:
+        OSError: It is missing, no ordinary file, or larger; ``strerror`` says why.
+    """
+    info = os.stat(path)
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError(errno.EINVAL, "it is no ordinary file")
+    if info.st_size > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most / MIB:g} MiB")
 
 
 def read_small_text(path: str | Path, most: int) -> str:

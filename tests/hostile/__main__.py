@@ -12,6 +12,7 @@ from collections import Counter
 
 import numpy as np
 
+from .fuzz import generated
 from .kind import Outcome, attempt
 from .table import KINDS
 from .warm import warm_up
@@ -28,7 +29,10 @@ def main() -> int:
     random, begun = np.random.default_rng(given.seed), time.perf_counter()
     outcomes = [attempt(k, random, warm=True) for k in KINDS if k.name.startswith(given.only)]
     _show("made by hand", outcomes)
-    failed = [o for o in outcomes if o.wrong]
+    generated_ = [attempt(k, random, warm=True) for k in generated(given.n, random)]
+    if generated_:
+        _show("generated", generated_)
+    failed = [o for o in [*outcomes, *generated_] if o.wrong]
     for outcome in failed:
         print(f"FAILED {outcome.kind.name}: {'; '.join(outcome.wrong)}")
     print(f"{time.perf_counter() - begun:.0f} s")

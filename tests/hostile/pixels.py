@@ -326,12 +326,13 @@ def _kinds() -> list[Kind]:
         Kind(f"npz: {what}", lambda f, _, m=make: written("x.npz", m())(f, _), load_arrays, wanted)
         for what, (make, wanted) in ARRAYS.items()
     ]
-    found += [
-        Kind(f"predictions: {what}",
-             lambda f, _, m=m: written("p.npz", npz(**{f"{k}.npy": v for k, v in m().items()}))(f, _),
-             read_predictions, wanted)
-        for what, (m, wanted) in ANSWERS.items()
-    ]  # fmt: skip
+    for what, (members, wanted) in ANSWERS.items():
+
+        def said(folder: Path, _: Any, members: Any = members) -> Path:
+            content = npz(**{f"{name}.npy": array for name, array in members().items()})
+            return written("p.npz", content)(folder, _)
+
+        found.append(Kind(f"predictions: {what}", said, read_predictions, wanted))
     for group, name, read in (
         ("image", "x.png", decoded), ("npz", "x.npz", load_arrays),
         ("predictions", "p.npz", read_predictions),

@@ -78,7 +78,11 @@ def without(key: str) -> Change:
 
 def file(name: str, content: bytes) -> Change:
     """Return what writes a file of the run."""
-    return lambda run: None if (run / name).write_bytes(content) is None else None
+
+    def change(run: Path) -> None:
+        (run / name).write_bytes(content)
+
+    return change
 
 
 def recipe(*overrides: str) -> Change:

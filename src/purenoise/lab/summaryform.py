@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from purenoise.errors import RunError
 from purenoise.runlog import RunFolder
-from purenoise.smallfile import MIB, read_small
+from purenoise.smallfile import MIB, check_small
 
 MOST_BYTES = 1024 * MIB  # of a summary; the confusion matrix of 8,142 classes takes 200 MB
 LONGEST_NAME = 5000  # letters of a class's name: a path, at most
@@ -93,7 +93,7 @@ class _Summary(_Form):
     optimistic_best_on_test: _Best = _Best()
     fingerprint: str | None = None
     subset_sha256: str | None = None
-    digest: str = ""
+    digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     command: str = ""
     augment: str = ""
     notes: list[str] = []
@@ -136,6 +136,7 @@ def read_summary(folder: RunFolder) -> dict[str, Any] | None:
     if summary is None:
         return None
     missing = [key for key in LATER if key not in summary]
+    missing += [key for key in ("n_train", "n_val", "n_test") if summary.get(key) is None]
     fault = f"it has no {missing[0]}" if missing else fault_of(summary)
     if fault:
         raise RunError(f"{folder.summary_file} cannot be read: {fault}.", MEND)
@@ -151,7 +152,7 @@ def readable_summary(folder: RunFolder) -> dict[str, Any] | None:
     path = folder.summary_file
     try:
         if path.exists():
-            read_small(path, MOST_BYTES)  # no FIFO, no device, no terabyte
+            check_small(path, MOST_BYTES)  # no FIFO, no device, no terabyte
         return folder.summary()
     except (OSError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "brackets within brackets"
