@@ -94,7 +94,8 @@ def _replace(content: Any, random: np.random.Generator) -> None:
 
 def _word(_: Path, random: np.random.Generator) -> str:
     good = (b"delta=0.5", b"data={name: folder, root: x}", b"method=open+ldam", b"train.lr=1e-3",
-            b"normalize={mean: [0.5], std: [0.5]}", b"augment=[a, b]", b"imb_factor=1/3")  # fmt: skip
+            b"normalize={mean: [0.5], std: [0.5]}", b"augment=[a, b]",
+            b"imb_factor=1/3")  # fmt: skip
     word = good[int(random.integers(len(good)))]
     return changed(word, random).decode("utf-8", "surrogateescape")
 

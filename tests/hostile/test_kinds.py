@@ -6,7 +6,6 @@ All of them, and thousands of generated ones: ``python -m tests.hostile --n 2000
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from .kind import Kind, attempt
 from .table import KINDS
 from .texts import written
 from .warm import warm_up
+from .watch import hurried
 
 # The ordinary suite leaves out what takes long, and most of the absurd values of a summary.
 SLOW = ("compressed zeros", "a comment of 200 MB", "a bomb of zeros", "a hundred thousand events")
@@ -29,10 +29,9 @@ N = 120
 
 
 @pytest.fixture(scope="module", autouse=True)
-def warm() -> Iterator[None]:
+def warm() -> None:
     """Load libraries and train the small run that others are made from."""
     warm_up()
-    yield
 
 
 def test_the_table_is_long_and_its_names_differ():
@@ -100,6 +99,6 @@ def test_the_bench_sees_harm(read: Any):
 
 def test_the_bench_sees_waiting(monkeypatch: pytest.MonkeyPatch):
     """A reader that waits for ever is stopped and found out."""
-    monkeypatch.setattr("tests.hostile.watch.hurried.__wrapped__.__defaults__", (0.2,))
+    monkeypatch.setattr(hurried.__wrapped__, "__defaults__", (0.2,))
     kind = Kind("test: waits", written("x", b""), _waits, "either")
     assert attempt(kind, np.random.default_rng(0)).wrong == ["it took too long"]
