@@ -13,7 +13,7 @@ from collections import Counter
 import numpy as np
 
 from .fuzz import generated
-from .kind import Outcome, attempt
+from .kind import Kind, Outcome, attempt
 from .table import KINDS
 from .warm import warm_up
 
@@ -27,19 +27,29 @@ def main() -> int:
     given = parser.parse_args()
     warm_up()
     random, begun = np.random.default_rng(given.seed), time.perf_counter()
-    outcomes = [attempt(k, random, warm=True) for k in KINDS if k.name.startswith(given.only)]
-    _show("made by hand", outcomes)
-    generated_ = [attempt(k, random, warm=True) for k in generated(given.n, random)]
-    if generated_:
-        _show("generated", generated_)
-    failed = [o for o in [*outcomes, *generated_] if o.wrong]
-    for outcome in failed:
-        print(f"FAILED {outcome.kind.name}: {'; '.join(outcome.wrong)}")
+    by_hand = [_told(attempt(k, random, warm=True)) for k in KINDS if _is_asked(k, given.only)]
+    made = [_told(attempt(k, random, warm=True)) for k in generated(given.n, random)]
+    _show("made by hand", by_hand)
+    _show("generated", made)
+    failed = [o for o in [*by_hand, *made] if o.wrong]
     print(f"{time.perf_counter() - begun:.0f} s")
     return 1 if failed else 0
 
 
+def _is_asked(kind: Kind, start: str) -> bool:
+    return kind.name.startswith(start)
+
+
+def _told(outcome: Outcome) -> Outcome:
+    """Print what failed at once: thousands of attempts take minutes."""
+    if outcome.wrong:
+        print(f"FAILED {outcome.kind.name}: {'; '.join(outcome.wrong)}", flush=True)
+    return outcome
+
+
 def _show(title: str, outcomes: list[Outcome]) -> None:
+    if not outcomes:
+        return
     groups = list(dict.fromkeys(o.kind.group for o in outcomes))
     print(f"{title:24}{'tried':>8}{'refused':>9}{'harmless':>10}{'failed':>8}")
     for group in [*groups, ""]:
