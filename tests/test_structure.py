@@ -13,13 +13,13 @@ PACKAGE = Path(__file__).parent.parent / "src" / "purenoise"
 # Every module stands on one floor, and may import from its own and the floors below.
 # A name with a dot and a star stands for a whole folder.
 FLOORS: dict[int, list[str]] = {
-    0: ["errors"],
+    0: ["errors", "smallfile"],
     1: [
         "noise", "syncnorm", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass",
         "auxbn", "conversion", "inloop", "longtail", "samplers", "deferred",
         "lossbase", "losses",
         "mixedlabels", "mixing", "metrics", "schedules", "names", "lab.intervals", "posthoc.heads",
-        "posthoc.fitting",
+        "posthoc.fitting", "places",
     ],
     2: [
         "augment", "auto_ops", "auto_policies", "draws", "image_ops", "data", "data.*", "models",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shlex
@@ -61,6 +62,11 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _say_error(RunError("A path is longer than the system allows.", "Give a shorter one."))
+        sys.exit(2)
 
 
 @app.command()

@@ -21,6 +21,7 @@ from pydantic import (
 
 from purenoise.data.torchvision_names import check_torchvision_set
 from purenoise.names import LISTED_DATA, TORCHVISION, check_data_set, check_subset
+from purenoise.places import check_place
 
 
 def _fraction(value: Any) -> Any:
@@ -28,7 +29,7 @@ def _fraction(value: Any) -> Any:
     if isinstance(value, str) and "/" in value:
         try:
             return float(Fraction(value.replace(" ", "")))
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ZeroDivisionError, OverflowError):
             return value
     return value
 
@@ -52,6 +53,8 @@ USED_BY: dict[str, tuple[str, ...]] = {
 }
 Share = Annotated[float, BeforeValidator(_fraction)]
 Side = Annotated[int, Field(ge=1)]
+Place = Annotated[str, AfterValidator(check_place)]
+PlaceOrNone = Annotated[str | None, AfterValidator(check_place)]
 
 
 class Part(BaseModel):
@@ -129,10 +132,10 @@ class Data(Part):
     """Which images, and which of them."""
 
     name: Annotated[str, AfterValidator(_check_name)] = "digits"
-    root: str | None = Field(default=None, description="the folder, or the file, of the images")
-    train_list: str | None = Field(default=None, description="file with lines `path label`")
-    val_list: str | None = None
-    test_list: str | None = None
+    root: PlaceOrNone = Field(default=None, description="the folder, or the file, of the images")
+    train_list: PlaceOrNone = Field(default=None, description="file with lines `path label`")
+    val_list: PlaceOrNone = None
+    test_list: PlaceOrNone = None
     decode: Literal["auto", "ahead", "later"] = Field(
         default="auto", description="when listed images are decoded: before training, or in it"
     )
@@ -155,7 +158,7 @@ class Data(Part):
         Discriminator(lambda v: "numbers" if isinstance(v, Mapping | Normalize) else "word"),
     ] = "auto"
     memory_mib: int = Field(default=1024, ge=0)
-    cache: str = Field(
+    cache: Place = Field(
         default="auto",
         min_length=1,
         description="where decoded images are kept: auto, off, or a folder",

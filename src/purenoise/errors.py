@@ -7,7 +7,11 @@ is raised is a fault of ours. Imports nothing, so that it costs nothing.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+MOST_LINES = 50
+_LONG_LINE = re.compile(r"([^\n]{1600})([^\n]{100,})([^\n]{300})")
 
 
 class PureNoiseError(Exception):
@@ -22,9 +26,8 @@ class PureNoiseError(Exception):
     is_shared = False
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = readable(message), readable(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
@@ -51,6 +54,22 @@ class RunError(PureNoiseError):
 
 class TrainingError(PureNoiseError, RuntimeError):
     """Training that cannot go on, such as a loss that is no longer finite."""
+
+
+def readable(text: str) -> str:
+    """Return a message that a person can read: long lines, and very many, are cut.
+
+    What is wrong with a file of a stranger may be as long as the file.
+
+    Example:
+        >>> len(readable("x" * 10_000)) < 2100
+        True
+    """
+    cut = _LONG_LINE.sub(lambda m: f"{m[1]} [{len(m[2]):,} letters left out] {m[3]}", text)
+    lines = cut.split("\n")
+    if len(lines) <= MOST_LINES:
+        return cut
+    return "\n".join([*lines[:MOST_LINES], f"... and {len(lines) - MOST_LINES:,} more lines"])
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ from purenoise.datasources import SAME_CALL, array_recipes
 from purenoise.errors import PureNoiseError
 from purenoise.finishing import finish
 from purenoise.fitting import make_plain, make_ready, phases_of, refuse_alone_only
+from purenoise.lab.summaryform import read_summary
 from purenoise.methods import Phase
 from purenoise.names import KNOWN_DATA
 from purenoise.network import lay_out, noted_network
@@ -168,8 +169,7 @@ def _finished(recipe: Recipe, place: Path) -> dict[str, Any] | None:
     """Return the summary of a run that is finished; a folder of another recipe is refused."""
     files = RunFolder(place)
     files.check_recipe(recipe.digest())
-    done = files.summary()
-    if done is not None:
+    if (done := read_summary(files)) is not None:
         check_folder_unchanged(done, recipe.data, place)
     return done
 

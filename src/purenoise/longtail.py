@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from purenoise.errors import DataError, did_you_mean
+from purenoise.smallfile import MIB, read_small_text
 
 IMBALANCE_TYPES = ("exp", "step", "none")
 SUBSETS = ("ldam", "first", "random")
 MANY, FEW = 100, 20
+MOST_BYTES = 256 * MIB  # of an index file: some 20 million indices
 
 
 def imbalanced_counts(
@@ -154,10 +156,10 @@ def read_index_file(path: str | Path, n_images: int) -> NDArray[np.int64]:
             one (all such lines are counted, the first is named).
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_small_text(path, MOST_BYTES).splitlines()
+    except OSError as error:
         raise DataError(
-            f"The index file {path} cannot be read: {error}.",
+            f"The index file {path} cannot be read: {error.strerror or error}.",
             "Give ldam, first, random, or a text file with one index per line.",
         ) from error
     seen: dict[int, int] = {}

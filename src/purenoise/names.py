@@ -6,8 +6,8 @@ tables stand here, once for both. Imports no torch.
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 
 from purenoise.errors import ModelError, RecipeError, did_you_mean
 from purenoise.longtail import SUBSETS
@@ -113,7 +113,7 @@ def check_subset(name: str) -> str:
     Raises:
         RecipeError: If it is neither.
     """
-    if name not in SUBSETS and not Path(name).is_file():
+    if name not in SUBSETS and not os.path.isfile(name):
         hint = did_you_mean(name, SUBSETS)
         raise RecipeError(f"Subset {name!r} is neither a known subset nor a file.", hint)
     return name

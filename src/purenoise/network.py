@@ -11,6 +11,7 @@ from torch import nn
 
 from purenoise.checkpoint import load_weights
 from purenoise.errors import RunError
+from purenoise.lab.summaryform import read_summary
 from purenoise.losses import LDAM_SCALE
 from purenoise.modelinput import input_note
 from purenoise.models import CosineLinear, build_model
@@ -66,7 +67,7 @@ def load_run(folder: str | Path) -> tuple[Recipe, dict[str, Any], nn.Module]:
         RunError: If the run is not finished or its files do not fit.
     """
     files = RunFolder.existing(folder)
-    summary = files.summary()
+    summary = read_summary(files)
     if summary is None:
         raise RunError(
             f"The run {folder} is not finished.",

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from purenoise.datasection import Part
+from purenoise.datasection import Part, PlaceOrNone
 
 PHOTOGRAPHS = "photographs"
 
@@ -32,7 +32,7 @@ class Noise(Part):
     """
 
     kind: Literal["normal", "uniform", "shuffled", "images"] = "normal"
-    source: str | None = Field(
+    source: PlaceOrNone = Field(
         default=None, min_length=1, description="a folder of images, or photographs"
     )
     space: Literal["pixel", "normalized"] = "pixel"

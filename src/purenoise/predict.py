@@ -62,7 +62,8 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
         elif given.is_file():
             found.append(given)
         else:
-            faults.append(f"{given} does not exist")
+            there = os.path.lexists(given)
+            faults.append(f"{given} {'is no ordinary file' if there else 'does not exist'}")
     if faults:
         raise DataError("; ".join(faults) + ".", "Give image files or folders of images.")
     return found

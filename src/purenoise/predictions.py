@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from purenoise.checkpoint import write_whole
+from purenoise.data.npzfile import ArchiveError, ObjectsError, TooLargeError, read_npz
 from purenoise.errors import RunError
+
+# Bytes that the arrays may take: logits can hardly be compressed, zeros a thousandfold.
+LEAST, SQUEEZED, MOST = 64 << 20, 50, 4 << 30
 
 
 def write_predictions(path: Path, logits: NDArray[Any], labels: NDArray[np.int64]) -> None:
@@ -44,17 +46,30 @@ def read_predictions(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
         RunError: If the file is missing, damaged, or holds anything else.
     """
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as kept:
-            logits, labels = np.asarray(kept["logits"]), np.asarray(kept["labels"])
+        room = min(MOST, max(LEAST, SQUEEZED * path.stat().st_size))
+        kept = read_npz(path, _wanted, room)
+        logits, labels = kept["logits"], kept["labels"]
         if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
-            raise ValueError(f"logits {logits.shape} and labels {labels.shape} do not fit")
+            raise ArchiveError(f"logits {logits.shape} and labels {labels.shape} do not fit")
         if logits.dtype.kind != "f" or labels.dtype.kind not in "iu":
-            raise ValueError(f"logits are {logits.dtype} and labels {labels.dtype}")
+            raise ArchiveError(f"logits are {logits.dtype} and labels {labels.dtype}")
         if not np.isfinite(logits).all() or labels.min() < 0 or labels.max() >= logits.shape[1]:
-            raise ValueError("numbers are not finite, or labels no classes")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ArchiveError("numbers are not finite, or labels no classes")
+    except (OSError, ArchiveError, ObjectsError, TooLargeError) as error:
+        reason: object = getattr(error, "strerror", None) or error
+        if isinstance(error, TooLargeError):
+            reason = f"its arrays would take {error.args[0] / 2**20:,.0f} MiB"
+        if isinstance(error, ObjectsError):
+            reason = f"{error} holds Python objects, which can run code"
         raise RunError(
-            f"{path} cannot be read: {error}.",
+            f"{path} cannot be read: {reason}.",
             "It holds what the run said of its test images; train the run again.",
         ) from error
     return logits, labels.astype(np.int64)
+
+
+def _wanted(names: list[str]) -> list[str]:
+    absent = [name for name in ("logits", "labels") if name not in names]
+    if absent:
+        raise ArchiveError(f"it has no {' and no '.join(absent)}")
+    return ["logits", "labels"]

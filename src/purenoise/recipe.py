@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +23,7 @@ from pydantic import (
 )
 
 from purenoise import yamlfile
-from purenoise.datasection import Data, Part, Share, Side
+from purenoise.datasection import Data, Part, Place, Share, Side
 from purenoise.errors import RecipeError, did_you_mean
 from purenoise.faults import keys, sentences
 from purenoise.methodfile import Method, known_methods, load_method, method_names
@@ -75,7 +76,7 @@ class Recipe(Part):
         default="auto", description="a whole number from 1 on, or auto"
     )
     precision: Literal["float32", "float64"] = "float32"
-    out: str = "runs"
+    out: Place = "runs"
 
     @field_validator("augment", mode="before")
     @classmethod
@@ -212,12 +213,12 @@ def recipe_path(name: str) -> Path:
     """
     if name in recipe_names():
         return RECIPES / f"{name}.yaml"
-    path = Path(name)
-    if path.is_dir() and (path / "recipe.yaml").is_file():
+    path = Path(name)  # may be no path at all: os.path asks without an error
+    if os.path.isfile(path / "recipe.yaml"):
         return path / "recipe.yaml"
-    if path.is_file():
+    if os.path.isfile(path):
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         raise RecipeError(f"{name!r} is a folder, not a recipe.", f"For its images: data={name}")
     hint = did_you_mean(name, recipe_names()) + " Or give the path of a YAML file."
     if any(name in (key, key.rpartition(".")[2]) for key in keys(Recipe)):

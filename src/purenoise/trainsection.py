@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from purenoise.datasection import Part
+from purenoise.datasection import Part, PlaceOrNone
 from purenoise.names import check_model, check_policy
 
 
@@ -23,7 +23,7 @@ class Model(Part):
     name: Annotated[str, AfterValidator(check_model)] = "resnet32"
     dropout: float = Field(default=0.0, ge=0, lt=1)
     pretrained: bool = False
-    weights: str | None = Field(default=None, description="a file of weights, or a run's folder")
+    weights: PlaceOrNone = Field(default=None, description="a file of weights, or a run's folder")
     train: Literal["full", "last-block", "head"] = "full"  # what learns; the rest is frozen
 
     @model_validator(mode="after")

@@ -9,10 +9,21 @@ from typing import Any
 import yaml
 
 from purenoise.errors import RecipeError
+from purenoise.smallfile import MIB, read_small_text
+
+MOST = 4 * MIB  # of a recipe; ours have 2 kB
+MOST_KEYS = 10_000  # of one mapping, those that `<<` merges into it among them
 
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, stricter on keys and with the floats that people write."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge ``<<``; each level may multiply what the one before merged."""
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_KEYS:
+            problem = f"more than {MOST_KEYS:,} keys in one mapping"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -35,6 +46,11 @@ _Loader.add_implicit_resolver(
 )
 
 
+# The last five: the safe loader's own constructors, given a tag that does not fit its value.
+FAULTS = (yaml.YAMLError, RecursionError, ValueError, AttributeError, LookupError, TypeError,
+          OverflowError)  # fmt: skip
+
+
 def parse(text: str, what: str) -> Any:
     """Return the value of a YAML text.
 
@@ -47,10 +63,12 @@ def parse(text: str, what: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)  # a safe loader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except FAULTS as error:
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        if not isinstance(error, yaml.YAMLError | RecursionError | ValueError):
+            problem = "a tag (!!...) does not fit its value"
         raise RecipeError(f"{what} is not valid YAML: {problem}{line}.") from error
 
 
@@ -61,9 +79,9 @@ def load(path: Path) -> dict[str, Any]:
         RecipeError: If it cannot be read, is empty, is no YAML or no mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} cannot be read: {error}.") from error
+        text = read_small_text(path, MOST)
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror or error}.") from error
     content = parse(text, str(path))
     if content is None:
         raise RecipeError(f"{path} holds nothing.")

@@ -165,6 +165,40 @@ def test_nothing_injected_runs(chromium, tmp_path):
     page.close()
 
 
+WATCH = """window.broken = [];
+addEventListener("securitypolicyviolation", e => broken.push(e.violatedDirective));"""
+INTRUDERS = """() => {
+  const say = (tag, more) => document.body.appendChild(Object.assign(
+    document.createElement(tag), more));
+  say("script", {textContent: "window.intruder = 1"});
+  say("img", {src: "https://example.org/x.png"});
+  say("iframe", {src: "https://example.org/"});
+  document.body.setAttribute("onclick", "window.intruder = 1");
+  document.body.click();
+}"""
+
+
+def test_its_policy_holds_and_is_kept(chromium, page_file):
+    """The page keeps its own security policy; what is slipped into it comes to nothing."""
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page_file.read_text())
+    assert policy
+    parts = dict(p.strip().split(" ", 1) for p in policy[1].split(";"))
+    assert parts["default-src"] == parts["base-uri"] == parts["form-action"] == "'none'"
+    assert parts["img-src"] == "data:"
+    assert re.fullmatch("'sha256-[A-Za-z0-9+/=]{44}'", parts["script-src"])
+    page = chromium.new_page()
+    page.add_init_script(WATCH)
+    page.goto(page_file.as_uri())
+    page.locator("#classes thead button").first.click()  # the one script runs
+    assert page.evaluate("broken") == []
+    page.evaluate(INTRUDERS)
+    page.wait_for_function("broken.length >= 4")
+    assert page.evaluate("window.intruder === undefined")
+    kinds = " ".join(page.evaluate("broken"))
+    assert all(kind in kinds for kind in ("script-src", "img-src", "frame-src"))
+    page.close()
+
+
 def test_pictures_come_from_the_data(page_file):
     """The page of real runs shows noise, training images and test images that changed sides."""
     text = page_file.read_text(encoding="utf-8")

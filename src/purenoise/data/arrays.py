@@ -7,7 +7,7 @@ from their headers first, pickles are refused, and every fault is told at once.
 from __future__ import annotations
 
 import hashlib
-import zipfile
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from purenoise.data.items import Items, checked_labels, item_dataset
+from purenoise.data.listing import some_names
+from purenoise.data.npzfile import ArchiveError, ObjectsError, TooLargeError, read_npz
 from purenoise.data.target import Target
 from purenoise.data.types import Dataset
 from purenoise.errors import DataError
@@ -119,7 +121,7 @@ def load_npz(file: str | Path, target: Target, *, memory_limit: int, **options: 
     Raises:
         DataError: It is missing, damaged, of another layout, or too large.
     """
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))
     arrays = _read_npz(path, memory_limit)
     pairs: dict[str, Any] = {}
     for split in SPLITS:
@@ -133,50 +135,34 @@ def load_npz(file: str | Path, target: Target, *, memory_limit: int, **options: 
 def _read_npz(path: Path, memory_limit: int) -> Mapping[str, NDArray[Any]]:
     """Read the arrays of the layout, once their headers say that they fit."""
     wanted = [f"{split}_{what}" for split in SPLITS for what in ("images", "labels")]
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
-            found = [name for name in wanted if name in names]
-            absent = [name for name in wanted[:2] if name not in found]
-            if absent:
-                raise DataError(
-                    f"'{path}' has no {' and no '.join(absent)}; it has {', '.join(names) or '-'}.",
-                    "MedMNIST's layout is train_images, train_labels, test_images, test_labels.",
-                )
-            size = sum(_size(archive, name, path) for name in found)
-        if size > memory_limit:
+
+    def choose(names: list[str]) -> list[str]:
+        absent = [name for name in wanted[:2] if name not in names]
+        if absent:
             raise DataError(
-                f"The arrays in '{path}' take {size / 2**20:,.0f} MiB, and data.memory_mib allows "
-                f"{memory_limit / 2**20:,.0f}.",
-                "Raise data.memory_mib.",
+                f"'{path}' has no {' and no '.join(absent)}; it has "
+                f"{some_names(names) if names else 'no arrays'}.",
+                "MedMNIST's layout is train_images, train_labels, test_images, test_labels.",
             )
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in found}
+        return [name for name in wanted if name in names]
+
+    try:
+        return read_npz(path, choose, memory_limit)
     except FileNotFoundError:
         raise DataError(f"There is no file '{path}'.", "Check data.root.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
-        if isinstance(error, DataError):
-            raise
-        text = str(error).partition("\n")[0][:120]
-        raise DataError(f"'{path}' is no .npz file that can be read ({text}).") from error
-
-
-def _size(archive: zipfile.ZipFile, name: str, path: Path) -> int:
-    """Return the bytes that an array would take, from its header."""
-    with archive.open(f"{name}.npy") as member:
-        version = np.lib.format.read_magic(member)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read(member)
-    if dtype.hasobject:
+    except TooLargeError as error:
         raise DataError(
-            f"{name} in '{path}' holds Python objects, which are not read: they can run code.",
+            f"The arrays in '{path}' take {error.args[0] / 2**20:,.0f} MiB, and data.memory_mib "
+            f"allows {memory_limit / 2**20:,.0f}.",
+            "Raise data.memory_mib.",
+        ) from None
+    except ObjectsError as error:
+        raise DataError(
+            f"{error} in '{path}' holds Python objects, which are not read: they can run code.",
             "Save images as uint8 and labels as whole numbers.",
-        )
-    return int(np.prod(shape, dtype=object)) * dtype.itemsize
+        ) from None
+    except ArchiveError as error:
+        raise DataError(f"'{path}' is no .npz file that can be read ({error}).") from error
 
 
 def _images(x: NDArray[Any], split: str, faults: list[str]) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ Source: the lists celebA_{train,val,test}_orig.txt of M2m's repository.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def celeba_lists(root: str | None) -> ListedSet:
     Raises:
         DataError: Files are missing or of another form, or images are missing.
     """
-    folder = Path(root or "data/celeba").expanduser()
+    folder = Path(os.path.expanduser(root or "data/celeba"))
     if not folder.is_dir():
         raise DataError(f"There is no folder '{folder}'.", "Give data.root, where CelebA lies.")
     folder = folder.resolve()

@@ -56,7 +56,7 @@ def load_cifar(name: str, root: str | Path, download: bool = True) -> Dataset:
     import torchvision.datasets as sets  # slow to import
 
     source = {"cifar10": sets.CIFAR10, "cifar100": sets.CIFAR100}[name]
-    root = Path(root).expanduser()
+    root = Path(os.path.expanduser(root))
     _provide(name, source, root, download)
     train, _ = _read(name, source, root, train=True)
     test, class_names = _read(name, source, root, train=False)

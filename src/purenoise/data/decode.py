@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import stat
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,8 @@ def load_image(path: str | Path, shape: tuple[int, int, int]) -> NDArray[np.uint
         DataError: The file is missing, broken, or an image that cannot be used.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would wait for ever
+            raise UnusableImageError("no ordinary file")
         with open(path, "rb") as file:
             image = decode(file)[0]
     except OSError as error:

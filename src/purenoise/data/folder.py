@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -182,7 +183,7 @@ def _check_arguments(
 
 def _checked_scan(scan: FolderScan, root: str | Path) -> FolderScan:
     """Return ``scan`` if it is one of ``root``."""
-    if Path(root).expanduser().resolve() != scan.root:
+    if Path(os.path.expanduser(root)).resolve() != scan.root:
         raise DataError(f"The scan is of '{scan.root}', not of '{root}'.", "Scan that folder.")
     return scan
 

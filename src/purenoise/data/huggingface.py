@@ -45,7 +45,7 @@ def load_huggingface(
         DataError: ``datasets`` is not installed, the folder holds no such data set, or its columns
             do not do.
     """
-    folder = Path(root).expanduser()
+    folder = Path(os.path.expanduser(root))
     if not folder.is_dir():
         raise DataError(f"There is no folder '{folder}'.", "Write data=hf:FOLDER.")
     folder = folder.resolve()

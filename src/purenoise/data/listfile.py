@@ -8,6 +8,7 @@ numbers, before an image is opened.
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
 import re
@@ -22,8 +23,9 @@ from numpy.typing import NDArray
 
 from purenoise.data.decode import UnusableImageError, path_inside
 from purenoise.errors import DataError
+from purenoise.smallfile import MIB, read_small
 
-MOST_BYTES = 1 << 30  # of one list; the longest published one has 40 MB
+MOST_BYTES = 256 * MIB  # of one list; the longest published one has 40 MB
 MOST_CLASSES = 1_000_000
 SHOWN = 3  # faults of one kind that are written out
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -47,7 +49,7 @@ class ListedImages:
 
     def line(self, i: int) -> str:
         """Return where image ``i`` stands, for a message."""
-        return f"{self.file} line {self.lines[i]} {self.paths[i]!r}"
+        return f"{self.file} line {self.lines[i]} {self.paths[i][:200]!r}"
 
 
 class Faults:
@@ -92,9 +94,7 @@ def read_list(path: Path, faults: Faults) -> ListedImages:
         DataError: There is no such file, or it is no list at all.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise DataError(f"'{path}' is larger than 1 GiB: no list.", "Give the list's path.")
-        content = path.read_bytes()
+        content = read_small(path, MOST_BYTES)
     except OSError as error:
         hint = "Give the list's path: as it is, or relative to data.root."
         raise DataError(f"The list '{path}' cannot be read: {error.strerror}.", hint) from error
@@ -102,7 +102,7 @@ def read_list(path: Path, faults: Faults) -> ListedImages:
         raise DataError(f"'{path}' is no text file.", "A list has lines such as `cat/1.jpg 0`.")
     name = path.name
     paths, labels, lines = [], [], []
-    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    for number, raw in enumerate(io.BytesIO(content.removeprefix(b"\xef\xbb\xbf")), 1):
         try:
             text = raw.decode("utf-8").strip()
         except UnicodeDecodeError:

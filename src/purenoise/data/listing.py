@@ -118,7 +118,7 @@ def some_names(names: Iterable[str], most: int = 5) -> str:
 
 def _checked_root(root: str | Path) -> Path:
     """Return the folder as an absolute path."""
-    path = Path(root).expanduser()
+    path = Path(os.path.expanduser(root))
     if path.is_file():
         raise DataError(f"'{path}' is a file, not a folder of images.", "Give its folder.")
     if not path.is_dir():

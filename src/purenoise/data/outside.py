@@ -8,6 +8,7 @@ error, as one image less would change every draw.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def outside_paths(folder: str | Path) -> tuple[str, ...]:
     Raises:
         DataError: If there is no such folder, or no image in it.
     """
-    root = Path(folder).expanduser()
+    root = Path(os.path.expanduser(folder))
     if not root.is_dir():
         raise DataError(f"There is no folder {str(folder)!r}.", "Name a folder of images.")
     names = (path.relative_to(root).as_posix() for path in root.rglob("*") if is_image(path))
@@ -58,7 +59,7 @@ def load_outside(
         DataError: If there is none, if one cannot be used (the first few are named), or if they
             take more than ``limit``.
     """
-    root = Path(folder).expanduser().resolve()
+    root = Path(os.path.expanduser(folder)).resolve()
     paths = outside_paths(root)
     size = len(paths) * int(np.prod(shape))
     if limit is not None and size > limit:
@@ -94,7 +95,7 @@ def outside_sha256(folder: str | Path) -> str:
     Raises:
         DataError: See :func:`outside_paths`; also if a file cannot be read.
     """
-    root, digest = Path(folder).expanduser(), hashlib.sha256()
+    root, digest = Path(os.path.expanduser(folder)), hashlib.sha256()
     for name in outside_paths(root):
         try:
             content = (root / name).read_bytes()

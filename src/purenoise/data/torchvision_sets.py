@@ -7,6 +7,7 @@ those that indexing gives, wherever the data set keeps them.
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
@@ -52,7 +53,7 @@ def load_torchvision_set(
         RecipeError: There is no such set, or it is not for classification.
     """
     check_torchvision_set(name)
-    folder = Path(root).expanduser()
+    folder = Path(os.path.expanduser(root))
     parts = {split: _open(name, split, folder, download) for split in SPLITS[name]}
     names = _class_names(parts["train"])
     items: dict[str, Items] = {}

@@ -27,8 +27,10 @@ from purenoise.export.checking import Logits, Probe, difference
 from purenoise.export.manifest import KEY, Manifest, read_manifest
 from purenoise.export.program import traced
 from purenoise.export.standalone import INPUT, OUTPUT, answers, as_input
+from purenoise.smallfile import read_small
 
 SUFFIX = ".onnx"
+MOST_BYTES = 2 << 30  # which is what the format allows
 OPSET = 18
 BATCH = 64
 LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")  # they tell their own users what they do
@@ -113,7 +115,7 @@ def read_onnx(path: Path) -> tuple[Callable[[NDArray[np.uint8]], Logits], Manife
     from google.protobuf.message import DecodeError
 
     try:
-        content = path.read_bytes()
+        content = read_small(path, MOST_BYTES)
         proto = onnx.load_model_from_string(content)
     except (OSError, DecodeError, ValueError) as error:
         raise RunError(f"{path} is truncated or no ONNX file.", "Export the run again.") from error

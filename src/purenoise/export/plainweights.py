@@ -69,7 +69,7 @@ def read_weights(path: Path) -> tuple[Standalone, Manifest]:
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, MemoryError) as error:
         raise RunError(
             f"{path} is truncated or no safetensors file: {error}.", "Export the run again."
         ) from error

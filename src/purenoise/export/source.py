@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import purenoise
 from purenoise.errors import RunError
 from purenoise.export.manifest import Manifest
+from purenoise.lab.summaryform import read_summary
 from purenoise.models import CosineLinear
 from purenoise.network import load_run
 from purenoise.posthoc.change import Change
@@ -60,7 +61,7 @@ def load_finished(folder: str | Path) -> Finished:
     if place.parent.name != "adjusted" or (path / "recipe.yaml").exists():
         recipe, summary, model = load_run(path)
         return Finished(path, path, recipe, summary, model)
-    own, run = RunFolder(path).summary(), path / ".." / ".."
+    own, run = read_summary(RunFolder(path)), path / ".." / ".."
     if own is None or "adjusted" not in own:
         raise RunError(
             f"{path} holds no adjusted run (it has no summary.json that says so).",

@@ -19,7 +19,7 @@ from purenoise.lab.adjustedruns import (
     label_of_adjusted,
     run_of,
 )
-from purenoise.lab.summaryform import fault_of
+from purenoise.lab.summaryform import fault_of, readable_summary
 from purenoise.recipe import LATER_KEYS, Recipe, load_recipe
 from purenoise.runlog import RunFolder
 
@@ -123,7 +123,7 @@ def _read(path: Path) -> tuple[Recipe | None, dict[str, Any] | None, str]:
     """Read a run, or what was made of one; without a recipe or a summary, the reason."""
     home = run_of(path) if is_adjusted(path) else path
     files = RunFolder.existing(home)
-    summary = RunFolder(path).summary()
+    summary = readable_summary(RunFolder(path))
     if summary is None:
         return None, None, "it is not finished"
     if summary["test"] is None:

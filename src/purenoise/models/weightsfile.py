@@ -8,7 +8,9 @@ difference is an error, so that no network is trained on weights that are half t
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from purenoise.models.parts import head_names
 NESTS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "net", "weights")
 PREFIXES = ("module.", "_orig_mod.")
 RUN_WEIGHTS = "weights.safetensors"  # of a run folder
+DEEPEST = 8  # state dicts inside each other
+STARTS = (b"PK\x03\x04", b"\x80")  # of torch's archive and of its old form, a pickle
 SHOWN = 3  # keys that a message names
 
 
@@ -33,7 +37,7 @@ def weights_path(path: str | Path) -> Path:
     Raises:
         ModelError: If there is none.
     """
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     if place.is_dir() and (place / RUN_WEIGHTS).is_file():
         return place / RUN_WEIGHTS
     if place.is_file():
@@ -72,8 +76,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = weights_path(path)
     content = _read(path)
-    while (inner := _inner(content)) is not None:
-        content = inner
+    for _ in range(DEEPEST):  # a checkpoint may hold itself
+        content = _inner(content) or content
     found = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
     if not found:
         raise ModelError(
@@ -107,9 +111,14 @@ def load_file(model: nn.Module, path: str | Path) -> list[str]:
     rest.append([k for k in shapes if not (k.startswith(of_head) and k in differing)])
     if any(rest):
         raise _another_network(path, len(own), rest, own, tensors)
-    model.load_state_dict(
-        {**own, **{k: v for k, v in tensors.items() if k in own and not k.startswith(of_head)}}
-    )
+    taken = {k: v for k, v in tensors.items() if k in own and not k.startswith(of_head)}
+    try:
+        model.load_state_dict({**own, **taken})
+    except (RuntimeError, NotImplementedError) as error:  # sparse, or without numbers
+        raise ModelError(
+            f"{path} holds tensors that are no plain numbers: they cannot be loaded.",
+            "Save the state dict of the model itself, on the CPU.",
+        ) from error
     if not anew:
         return []
     n = [len(t) for k, t in tensors.items() if k.startswith(of_head) and k.endswith("weight")]
@@ -154,6 +163,8 @@ def _read(path: Path) -> Mapping[Any, Any]:
     try:
         if start[8:9] == b"{":  # opens the header of a safetensors file
             return _read_safetensors(path)
+        if not start.startswith(STARTS) or _is_compressed(path):
+            raise ValueError("torch writes no such file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a stranger's pickle: the error says enough
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -178,6 +189,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     if not fit:
         raise ValueError("its checksum does not fit")
     return tensors
+
+
+def _is_compressed(path: Path) -> bool:
+    """Return whether an archive may grow when it is read; those of torch.save never do."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
 
 
 def _inner(content: Mapping[Any, Any]) -> Mapping[Any, Any] | None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
+import reprlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from purenoise.errors import RecipeError, did_you_mean
+from purenoise.smallfile import MIB, read_small_text
 
+MOST_BYTES = 16 * MIB  # of a file of shares
 WORDS = ("uniform", "train", "test")
 HOW = (
     "Give uniform, train, test, one number per class with commas, or a file: JSON "
@@ -74,9 +79,9 @@ def _numbers(given: Any, class_names: Sequence[str]) -> list[float]:
     if isinstance(given, str | Path):
         text = str(given)
         if "," in text or re.fullmatch(r"[-+.\d]\S*", text.strip()):
-            if not Path(text).is_file():
+            if not os.path.isfile(text):
                 return _listed(text.split(","), class_names)
-        elif not Path(text).is_file():
+        elif not os.path.isfile(text):
             raise RecipeError(f"There is no prior {text!r}, and no such file.",
                               f"{did_you_mean(text, WORDS)} {HOW}")  # fmt: skip
         return _from_file(Path(text), class_names)
@@ -102,27 +107,29 @@ def _number(value: Any) -> float:
         if isinstance(value, bool):
             raise ValueError
         return float(value)
-    except (TypeError, ValueError):
-        raise RecipeError(f"The prior holds {value!r}, which is no number.", HOW) from None
+    except (TypeError, ValueError, OverflowError):
+        shown = reprlib.repr(value)
+        raise RecipeError(f"The prior holds {shown}, which is no number.", HOW) from None
 
 
 def _from_file(path: Path, class_names: Sequence[str]) -> list[float]:
     """Read a JSON object or CSV lines of class and share."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small_text(path, MOST_BYTES)
         if path.suffix.lower() == ".json":
             content: Any = json.loads(text, object_pairs_hook=tuple)  # keeps names given twice
             pairs = list(content) if isinstance(content, tuple) else []
         else:
             pairs = [tuple(row) for row in csv.reader(text.splitlines()) if row]
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"The prior in {path} cannot be read: {error}.", HOW) from error
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RecipeError(f"The prior in {path} cannot be read: {reason}.", HOW) from error
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise RecipeError(f"{path} does not hold pairs of a class and its share.", HOW)
     if pairs[0] == ("class", "share"):
         pairs = pairs[1:]
     names = [str(name).strip() for name, _ in pairs]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, n in Counter(names).items() if n > 1)
     if twice:
         raise RecipeError(f"{path} names classes twice: {_few(twice)}.")
     return _by_name({n: v for n, (_, v) in zip(names, pairs, strict=True)}, class_names, str(path))

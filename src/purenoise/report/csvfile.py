@@ -11,6 +11,7 @@ from purenoise.lab.comparison import Comparison
 from purenoise.lab.intervals import Estimate
 from purenoise.lab.records import METRICS
 from purenoise.report.classes import per_class, same_classes
+from purenoise.terminal.tables import csv_cell
 
 COLUMNS = ("what", "method", "baseline", "metric", "class", "train_images", "seed", "seeds",
            "value", "sd", "low", "high", "p", "p_holm")  # fmt: skip
@@ -29,20 +30,8 @@ def to_csv(comparison: Comparison) -> str:
     for rows in (_runs(comparison), _means(comparison), _differences(comparison),
                  _classes(comparison)):  # fmt: skip
         for row in rows:
-            table.writerow({k: "" if v is None else safe(v) for k, v in row.items()})
+            table.writerow({k: "" if v is None else csv_cell(v) for k, v in row.items()})
     return text.getvalue()
-
-
-def safe(value: Any) -> Any:
-    """Return a value that no spreadsheet takes for a formula.
-
-    Example:
-        >>> safe("=1+1"), safe(-0.5)
-        ("'=1+1", -0.5)
-    """
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
 
 
 def _numbers(found: Estimate) -> dict[str, Any]:

@@ -172,13 +172,31 @@ def inspection_tables(found: Any) -> Group:
 
 
 def print_predictions_csv(predictions: Sequence[Any], top: int) -> None:
-    """Print predictions as CSV."""
+    """Print predictions as CSV, for eyes and spreadsheets: names as `csv_cell` gives them.
+
+    JSON has every name as it is.
+    """
     writer = csv.writer(sys.stdout, lineterminator="\n")
     pairs = [f"{kind}_{i + 1}" for i in range(top) for kind in ("class", "probability")]
     writer.writerow(["image", *pairs, "error"])
     for p in predictions:
         row = [v for pair in zip(p.classes, p.probabilities, strict=True) for v in pair]
-        writer.writerow([p.image, *row, *[""] * (2 * top - len(row)), p.error])
+        cells = [p.image, *row, *[""] * (2 * top - len(row)), p.error]
+        writer.writerow([csv_cell(v) for v in cells])
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a value that no spreadsheet takes for a formula, and no terminal for a command.
+
+    Example:
+        >>> csv_cell("=1+1"), csv_cell(-0.5)
+        ("'=1+1", -0.5)
+    """
+    if not isinstance(value, str):
+        return value
+    if value.lstrip()[:1] in ("=", "+", "-", "@") or value[:1] in ("\t", "\r", "\n"):
+        value = f"'{value}"
+    return printable(value.replace("\n", " "))
 
 
 def predictions_table(predictions: Sequence[Any]) -> Table:

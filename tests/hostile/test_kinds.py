@@ -1,0 +1,104 @@
+"""Hostile input in the ordinary suite: each kind made by hand once, and some generated ones.
+
+All of them, and thousands of generated ones: ``python -m tests.hostile --n 2000 --seed 0``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from .fuzz import generated
+from .kind import Kind, attempt
+from .table import KINDS
+from .texts import written
+from .warm import warm_up
+from .watch import hurried
+
+# The ordinary suite leaves out what takes long, and most of the absurd values of a summary.
+SLOW = ("compressed zeros", "a comment of 200 MB", "a bomb of zeros", "a hundred thousand events")
+ORDINARY = [k for k in KINDS if not k.name.endswith(SLOW) and (
+    k.group not in ("report", "train", "evaluate", "adjust", "predict", "export")
+    or not (" is " in k.name or "without" in k.name) or k.group == "evaluate"
+) and not (k.group == "report" and "link" not in k.name and "names" not in k.name)]  # fmt: skip
+N = 120
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm() -> None:
+    """Load libraries and train the small run that others are made from."""
+    warm_up()
+
+
+def test_the_table_is_long_and_its_names_differ():
+    """There are more than 60 kinds made by hand, each with a name of its own."""
+    names = [kind.name for kind in KINDS]
+    assert len(set(names)) == len(names) >= 60
+
+
+@pytest.mark.parametrize("group", sorted({kind.group for kind in ORDINARY}))
+def test_made_by_hand(group: str):
+    """Each kind is refused in a sentence or harmless, as the table says; nothing is executed."""
+    random = np.random.default_rng(0)
+    outcomes = [attempt(kind, random) for kind in ORDINARY if kind.group == group]
+    assert outcomes
+    assert [(o.kind.name, o.wrong) for o in outcomes if o.wrong] == []
+
+
+def test_generated():
+    """Good files with random changes, from a seeded generator, do no harm either."""
+    random = np.random.default_rng(0)
+    outcomes = [attempt(kind, random) for kind in generated(N, random)]
+    assert [(o.kind.name, o.wrong) for o in outcomes if o.wrong] == []
+    assert {o.result for o in outcomes} == {"refused", "harmless"}
+
+
+@pytest.mark.long
+def test_all_and_thousands():
+    """Every kind, and 2,000 generated inputs."""
+    random = np.random.default_rng(0)
+    outcomes = [attempt(k, random) for k in [*KINDS, *generated(2000, random)]]
+    assert [(o.kind.name, o.wrong) for o in outcomes if o.wrong] == []
+
+
+def _executes(path: Path) -> Any:
+    (path.parent / "ran").touch()
+
+
+def _writes(path: Path) -> Any:
+    (path.parent.parent / "outside" / "victim").write_text("yours")
+
+
+def _fails(path: Path) -> Any:
+    raise KeyError("no sentence")
+
+
+def _starts(path: Path) -> Any:
+    os.system("true")
+
+
+def _waits(path: Path) -> Any:
+    os.mkfifo(path.parent / "fifo")
+    (path.parent / "fifo").read_bytes()
+
+
+def _hoards(path: Path) -> Any:
+    return np.ones(4 << 30, np.uint8)
+
+
+@pytest.mark.parametrize("read", [_executes, _writes, _fails, _starts, _hoards])
+def test_the_bench_sees_harm(read: Any):
+    """A reader that executes, writes elsewhere, fails, starts a program or hoards is found out."""
+    kind = Kind("test: bad reader", written("x", b""), read, "either")
+    assert attempt(kind, np.random.default_rng(0)).result == "failed"
+
+
+def test_the_bench_sees_waiting(monkeypatch: pytest.MonkeyPatch):
+    """A reader that waits for ever is stopped and found out."""
+    monkeypatch.setattr(hurried.__wrapped__, "__defaults__", (0.2,))
+    kind = Kind("test: waits", written("x", b""), _waits, "either")
+    assert attempt(kind, np.random.default_rng(0)).wrong == ["it took too long"]
