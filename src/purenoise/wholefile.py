@@ -6,12 +6,15 @@ because a rename is an entry of the folder. Imports no torch.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from purenoise.errors import RunError
+
+FAILS = (errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 @contextmanager
@@ -77,10 +80,17 @@ def make_folders(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush the entries of a folder to the disk, where the platform and the disk can."""
-    with suppress(OSError):  # Windows opens no folders; some network disks flush none
+    """Flush the entries of a folder to the disk, where the platform and the disk can.
+
+    Raises:
+        OSError: If the disk is full or fails.
+    """
+    try:
         number = os.open(path, os.O_RDONLY)
         try:
             os.fsync(number)
         finally:
             os.close(number)
+    except OSError as error:  # Windows opens no folders; some network disks flush none
+        if error.errno in FAILS:
+            raise
