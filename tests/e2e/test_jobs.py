@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import purenoise as pn
 
-from .support import Command, equal_weights, in_own_process
+from .support import Command, equal_weights
 
 METHODS = "methods=balanced-softmax,erm,open:delta=1/2,drs"
 WORDS = ("digits", METHODS, "epochs=4", "batch_size=128")
@@ -65,23 +66,25 @@ def test_lines_done_by_hand_are_the_comparison(
         assert equal_weights(run, tmp_path / "at once" / run.relative_to(place / "r u n s"))
 
 
-def test_a_shell_runs_a_line_in_any_folder(tmp_path: Path) -> None:
+def test_a_shell_runs_a_line_in_any_folder(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A line is handed to sh elsewhere; its run is then left out with a word."""
+    monkeypatch.chdir(tmp_path)
     words = ["compare", "digits", "methods=erm,rs", "seeds=1", "epochs=2", "--print-jobs"]
-    first = in_own_process(*words, cwd=tmp_path)
-    line = first.stdout.splitlines()[1]
-    own = ["#!/bin/sh", 'exec python -m purenoise "$@"']  # what `purenoise` is, on any PATH
-    tool = tmp_path / "bin" / "purenoise"
+    first = command(*words).out.splitlines()
+    tool = tmp_path / "bin" / "purenoise"  # what `purenoise` is, whatever is on the PATH
     tool.parent.mkdir()
-    tool.write_text("\n".join(own))
+    tool.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m purenoise "$@"\n')
     tool.chmod(0o755)
-    subprocess.run(["sh", "-c", f"PATH={shlex.quote(str(tool.parent))}:$PATH; {line}"], check=True,
-                   cwd="/", capture_output=True, timeout=120)  # fmt: skip
+    path = f"{shlex.quote(str(tool.parent))}:$PATH"
+    subprocess.run(["sh", "-c", f"PATH={path}; {first[1]}"], check=True, cwd="/",
+                   capture_output=True, timeout=120)  # fmt: skip
     (summary,) = (tmp_path / "runs").rglob("summary.json")
     assert json.loads(summary.read_text())["method"] == "rs"
-    second = in_own_process(*words, cwd=tmp_path)
-    assert second.stdout.splitlines() == first.stdout.splitlines()[:1]
-    assert "1 of 2 runs are finished and left out." in second.stderr
+    second = command(*words)
+    assert second.out.splitlines() == first[:1]
+    assert "1 of 2 runs are finished and left out." in second.err
 
 
 def test_without_sharing_any_order_will_do(tmp_path: Path, command: Command) -> None:
