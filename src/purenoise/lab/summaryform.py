@@ -99,9 +99,9 @@ class _Summary(_Form):
     notes: list[str] = []
     train_seconds: Number | None = None
     seconds: Number | None = None
-    n_train: Count | None = None
-    n_val: Count | None = None
-    n_test: Count | None = None
+    n_train: Count = 0
+    n_val: Count = 0
+    n_test: Count = 0
 
     @model_validator(mode="after")
     def _as_many_as_classes(self) -> _Summary:
@@ -136,7 +136,6 @@ def read_summary(folder: RunFolder) -> dict[str, Any] | None:
     if summary is None:
         return None
     missing = [key for key in LATER if key not in summary]
-    missing += [key for key in ("n_train", "n_val", "n_test") if summary.get(key) is None]
     fault = f"it has no {missing[0]}" if missing else fault_of(summary)
     if fault:
         raise RunError(f"{folder.summary_file} cannot be read: {fault}.", MEND)
