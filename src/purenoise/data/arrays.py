@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from purenoise.data.items import Items, checked_labels, item_dataset
-from purenoise.data.listing import some_names
 from purenoise.data.npzfile import ArchiveError, ObjectsError, TooLargeError, read_npz
 from purenoise.data.target import Target
 from purenoise.data.types import Dataset
@@ -141,7 +140,7 @@ def _read_npz(path: Path, memory_limit: int) -> Mapping[str, NDArray[Any]]:
         if absent:
             raise DataError(
                 f"'{path}' has no {' and no '.join(absent)}; it has "
-                f"{some_names(names) if names else 'no arrays'}.",
+                f"{', '.join(names) or 'no arrays'}.",
                 "MedMNIST's layout is train_images, train_labels, test_images, test_labels.",
             )
         return [name for name in wanted if name in names]

@@ -21,6 +21,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from purenoise.errors import PureNoiseError
+
 # What zipfile and numpy raise on strange bytes; RuntimeError: encrypted, or an unknown compression.
 FAULTS = (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, OverflowError,
           MemoryError, RecursionError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile,
@@ -55,7 +57,7 @@ def read_npz(
         ObjectsError: An array holds Python objects.
         TooLargeError: The arrays take more.
     """
-    own = (ArchiveError, ObjectsError, TooLargeError, FileNotFoundError)
+    own = (ArchiveError, ObjectsError, TooLargeError, FileNotFoundError, PureNoiseError)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ArchiveError("it is no ordinary file")

@@ -176,7 +176,6 @@ def read_summary(folder: RunFolder) -> dict[str, Any] | None:
     if summary is None:
         return None
     missing = [key for key in LATER if key not in summary]
-    missing += [key for key in ("n_train", "n_val", "n_test") if summary.get(key) is None]
     fault = f"it has no {missing[0]}" if missing else fault_of(summary)
     if fault:
         raise RunError(f"{folder.summary_file} cannot be read: {fault}.", MEND)

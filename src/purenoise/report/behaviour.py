@@ -18,17 +18,19 @@ from purenoise.report.classes import order, same_classes
 from purenoise.report.document import Cell, Part, Section, Sentences, Table, section
 from purenoise.report.wording import NA, clean, number, over_seeds, several
 from purenoise.runlog import RunFolder, read_events
+from purenoise.smallfile import MIB, check_small
 from purenoise.terminal.tables import p_value, percent
 
 KINDS = {"noise": "noise images", "no_class": "images of no class"}
 PROBED = {"what", "n", "confidence", "share", "auroc"}
 MOST_SHARES = 40
+MOST_EVENTS = 256 * MIB  # a run of a thousand epochs writes 1 MB
 
 
 def curves_section(comparison: Comparison) -> Section:
     """Return how training went."""
     heading = "Training"
-    events = {r.folder: read_events(RunFolder(r.folder).events) for r in comparison.records}
+    events = {r.folder: _events(r) for r in comparison.records}
     panels = []
     for name, value in (
         ("loss", lambda e: e.get("loss")),
@@ -47,6 +49,16 @@ def curves_section(comparison: Comparison) -> Section:
         if e["event"] == "phase" and isinstance(e.get("epoch"), int) and e["epoch"] > 0
     })  # fmt: skip
     return section("training", heading, [curve_chart(panels, marks)])
+
+
+def _events(record: Record) -> list[dict[str, Any]]:
+    """Return a run's events; none if its file is no file of events."""
+    path = RunFolder(record.folder).events
+    try:
+        check_small(path, MOST_EVENTS)
+        return read_events(path)
+    except (OSError, RecursionError):
+        return []
 
 
 def _percent(metrics: Any) -> float | None:
