@@ -174,7 +174,7 @@ def _ours(mine: Sequence[Row]) -> Iterable[str]:
     if other == "accuracy":
         yield (
             "\nTest images are imbalanced as training images are, so accuracy is above all that of "
-            "the largest class; that column and the last are accuracy, the others count classes alike."
+            "the largest class; that column and the last are accuracy, others count classes alike."
         )
     yield "\nMean and 95 % interval (Student's t over seeds). What was run:\n"
     for group in found:
