@@ -98,7 +98,7 @@ def read_records(
         try:
             recipe, summary, why = _read(path)
         except (RunError, RecipeError) as error:
-            recipe, summary, why = None, None, f"it cannot be read: {error.message}"
+            recipe, summary, why = None, None, f"it cannot be read: {error.message.rstrip('.')}"
         if recipe is None or summary is None:
             left_out[str(path)] = why
         else:
