@@ -80,7 +80,7 @@ class PixelFile:
             file = self._open()
         except OSError:
             return images, good
-        flat = images.reshape(len(rows), -1)
+        flat = images.reshape(len(rows), self.row_bytes)  # of no row, too
         order = np.argsort(rows, kind="stable")  # as they lie on the disk
         step = max(1, PIECE // self.row_bytes)
 
