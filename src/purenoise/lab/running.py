@@ -62,14 +62,14 @@ def carry_out(
             take the runs, or another process makes the same comparison.
     """
     pending = plan.pending()
-    held = _held(plan.folder) if pending else nullcontext()
-    with held, started(plan, pending) as (workers, places):
+    with started(plan, pending) as (workers, places):
         jobs = _jobs(plan, pending, places)
-        listener("plan", {
-            "runs": len(plan.runs), "finished": sum(r.finished for r in plan.runs), "jobs": jobs,
-            "at_a_time": workers.jobs, "store": plan.store,
-        })  # fmt: skip
-        outcome = Execution(jobs, plan.store, workers, listener, stopping).run()
+        with _held(plan.folder) if jobs else nullcontext():  # nothing is written before all is well
+            listener("plan", {
+                "runs": len(plan.runs), "finished": sum(r.finished for r in plan.runs),
+                "jobs": jobs, "at_a_time": workers.jobs, "store": plan.store,
+            })  # fmt: skip
+            outcome = Execution(jobs, plan.store, workers, listener, stopping).run()
     outcome.failed |= {run.label: run.fault for run in plan.runs if run.fault}
     return outcome
 
