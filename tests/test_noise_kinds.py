@@ -408,7 +408,7 @@ def test_constants_are_customary_or_those_of_the_long_tailed_set(monkeypatch: py
     """`auto` takes a data set's customary constants, `data` those of the cut training set."""
     customary = ((0.3,), (0.2,))
     digits = replace(load_digits(), normalize=customary)
-    monkeypatch.setattr(preparing, "_load", lambda *_: digits)
+    monkeypatch.setattr(preparing, "load_data", lambda *_: digits)
     found = prepare(load_recipe("digits", ["normalize=auto"]).data)
     assert (found.mean, found.std) == customary
     cut = prepare(load_recipe("digits", ["normalize=data"]).data)
