@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from purenoise.errors import PureNoiseError, RunError
 
@@ -262,7 +263,12 @@ def joined() -> Iterator[Team]:
         torch.cuda.set_device(local_gpu())
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     try:
-        dist.init_process_group(backend, timeout=PATIENCE)
+        store, rank, size = next(iter(rendezvous("env://")))
+        # torchrun's store outlives a restart: without a prefix, processes that were started anew
+        # would look for those before them under the addresses that these have left.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"attempt_{attempt}", store)
+        dist.init_process_group(backend, timeout=PATIENCE, world_size=size, rank=rank, store=store)
     except (ValueError, RuntimeError, dist.DistError) as error:
         raise RunError(
             f"The {announced()} processes cannot be joined: {_reason(error)}.",
