@@ -183,3 +183,14 @@ def test_a_reader_that_dies_is_told(monkeypatch: pytest.MonkeyPatch):
     batches = read_ahead(Files(), [np.array([0], dtype=np.int64)])  # type: ignore[arg-type]
     with pytest.raises(DataError, match="reads images ahead has ended"):
         next(batches)
+
+
+def test_a_link_beside_a_file_is_not_written_through(tmp_path: Path):
+    """A link where the unfinished file would lie is removed, and what it leads to is left alone."""
+    treasure = tmp_path / "treasure"
+    treasure.write_text("mine")
+    (tmp_path / ".report.html.part").symlink_to(treasure)
+    wholefile.write_whole(tmp_path / "report.html", "page")
+    assert treasure.read_text() == "mine"
+    assert (tmp_path / "report.html").read_text() == "page"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "treasure"]

@@ -52,7 +52,8 @@ def write_whole(
     with writing(path):
         make_folders(path.parent)
         try:
-            with beside.open("wb") as file:
+            beside.unlink(missing_ok=True)  # a stranger's folder may hold a link there
+            with beside.open("xb") as file:
                 file.write(data)
                 file.flush()
                 if flush:
