@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from benchmarks.rows import read
 
 from purenoise.recipe import load_recipe
 
@@ -131,3 +132,19 @@ def test_recipes_that_the_readme_names_can_be_loaded() -> None:
             assert load_recipe(recipe, [w for w in names if "=" in w]).train.epochs > 0
             seen += 1
     assert seen > 4
+
+
+def test_numbers_of_two_processes_are_measured() -> None:
+    """The ratios in docs/distributed.md are the medians of the rows that the benchmark wrote."""
+    wanted = ("processes", "2 processes / 1: images")
+    rows = [
+        r
+        for r in read(ROOT / "benchmarks" / "results" / "cpu.csv")
+        if (r["benchmark"], r["metric"]) == wanted
+    ]
+    text = " ".join((ROOT / "docs" / "distributed.md").read_text(encoding="utf-8").split())
+    numbers = r"did ([\d.]+) of the images .* and ([\d.]+) with a WRN-16-4 \(medians of (\d+)"
+    said = re.search(numbers, text)
+    assert said is not None
+    found = {r["case"].split()[0]: f"{float(r['median']):.2f}" for r in rows}
+    assert said.groups() == (found["resnet32"], found["wide_resnet16_4"], rows[0]["n"])

@@ -30,7 +30,7 @@ from purenoise.auxbn import fit_batch_norm
 from purenoise.checkpoint import load_weights, save_weights
 from purenoise.conversion import dar_layers, revert
 from purenoise.models import build_model
-from purenoise.models.library import torchvision_weights
+from purenoise.models.libraries import torchvision_weights
 from purenoise.models.parts import head_names
 from purenoise.models.weightsfile import load_file
 from purenoise.optimizer import build_optimizer

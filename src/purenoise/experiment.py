@@ -23,7 +23,6 @@ from purenoise.datasources import SAME_CALL, array_recipes
 from purenoise.errors import PureNoiseError
 from purenoise.finishing import finish
 from purenoise.fitting import make_plain, make_ready, phases_of, refuse_alone_only
-from purenoise.lab.summaryform import read_summary
 from purenoise.methods import Phase
 from purenoise.names import KNOWN_DATA
 from purenoise.network import lay_out, noted_network
@@ -46,6 +45,7 @@ from purenoise.runtime import (
     torch_settings,
 )
 from purenoise.speed import resolve_speed
+from purenoise.summaryform import read_summary
 from purenoise.team import Team, is_loss, joined, losses_told
 from purenoise.training import Fit, Interrupted, Listener, State
 

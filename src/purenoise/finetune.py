@@ -38,9 +38,7 @@ class Frozen:
     n_all: int
 
     def sentence(self, learns: Learns) -> str:
-        """Return how many parameters learn, for the log."""
-        if learns == "full":
-            return f"All {self.n_all:,} parameters of the model learn."
+        """Return how many parameters learn where not all do, for the log."""
         part = {"head": "the head", "last-block": "the last block and the head"}[learns]
         keeps = any("running_mean" in module._buffers for module in self.modules)
         kept = ", with the running statistics of its batch norms" if keeps else ""

@@ -11,7 +11,6 @@ from torch import nn
 
 from purenoise.checkpoint import load_weights
 from purenoise.errors import RunError
-from purenoise.lab.summaryform import read_summary
 from purenoise.losses import LDAM_SCALE
 from purenoise.modelinput import input_note
 from purenoise.models import CosineLinear, build_model
@@ -19,6 +18,7 @@ from purenoise.models.weightsfile import load_file
 from purenoise.prepare import Prepared
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.runlog import RunFolder
+from purenoise.summaryform import read_summary
 
 
 def network(recipe: Recipe, data: Prepared) -> nn.Module:

@@ -34,6 +34,33 @@ COLUMNS = ("epoch", "phase", "lr", "loss", "accuracy", "noise_rows", "seconds",
            "test_many", "test_medium", "test_few")  # fmt: skip
 
 
+@contextmanager
+def holding(folder: Path, busy: RunError) -> Iterator[None]:
+    """Make a folder and hold it against other processes; the system lets it go if this one dies.
+
+    Args:
+        folder: Need not exist.
+        busy: What to raise if another process holds it.
+
+    Raises:
+        RunError: ``busy``, or that the folder cannot be written.
+    """
+    with writing(folder):
+        make_folders(folder)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, wait=False))
+        except BlockingIOError as error:
+            raise busy from error
+        except OSError as error:
+            raise RunError(f"{folder} cannot be written: {error.strerror}.") from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                (folder / LOCK).unlink()
+
+
 class RunFolder:
     """Paths of a run, and its summary.
 
@@ -123,23 +150,12 @@ class RunFolder:
         Raises:
             RunError: If another process holds it.
         """
-        with writing(self.path):
-            make_folders(self.path)
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.path, wait=False))
-            except BlockingIOError as error:
-                raise RunError(
-                    f"{self.path} is being trained by another process.",
-                    "Wait for it, or choose another place with out=FOLDER.",
-                ) from error
-            except OSError as error:
-                raise RunError(f"{self.path} cannot be written: {error.strerror}.") from error
-            try:
-                yield
-            finally:
-                with suppress(OSError):
-                    (self.path / LOCK).unlink()
+        busy = RunError(
+            f"{self.path} is being trained by another process.",
+            "Wait for it, or choose another place with out=FOLDER.",
+        )
+        with holding(self.path, busy):
+            yield
 
     def check_recipe(self, digest: str) -> None:
         """Refuse a folder that belongs to another recipe.

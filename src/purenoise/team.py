@@ -247,7 +247,7 @@ def joined() -> Iterator[Team]:
         RunError: If they cannot be joined.
     """
     there = dist.is_available() and dist.is_initialized()
-    if there and "gloo" not in str(dist.distributed_c10d._get_default_group()._get_backend_name()):
+    if there and "gloo" not in dist.get_backend_config():
         # A caller's group that knows GPUs only: values of the CPU need a way of their own.
         host = dist.new_group(backend="gloo", timeout=PATIENCE)
         try:

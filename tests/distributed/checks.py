@@ -111,6 +111,19 @@ def check_layer(kind, shape, options, counts) -> None:
             close(dict(together.named_buffers())[name].double(), buffer.double())
 
 
+def check_groups(_: Path) -> None:
+    """A SyncBatchNorm that was given processes takes its statistics over those alone."""
+    team = here()
+    groups = [torch.distributed.new_group([rank]) for rank in range(team.size)]
+    rows = torch.full((4, 2, 3, 3), float(team.rank)) + torch.arange(4.0)[:, None, None, None]
+    layer = convert(nn.SyncBatchNorm(2, process_group=groups[team.rank], momentum=1.0))
+    layer(rows)
+    close(layer.running_mean, torch.full((2,), team.rank + 1.5))
+    whole = convert(nn.SyncBatchNorm(2, momentum=1.0))
+    whole(rows)
+    close(whole.running_mean, torch.full((2,), (team.size - 1) / 2 + 1.5))
+
+
 def check_no_rows_at_all(_: Path) -> None:
     """Where no process has a natural row nothing is learnt, and gradients are zero."""
     layer = convert(nn.BatchNorm2d(2), synchronise=True)
@@ -193,10 +206,17 @@ def check_team(_: Path) -> None:
     with pytest.raises(RunError, match="it is broken here") as error:
         team.together(fails_in_one)
     assert ("Process 1 of" in str(error.value)) == (team.rank != 1)
+    with pytest.raises(OSError if team.rank == 1 else RunError, match="no disk"):
+        team.together(lambda: open_nothing() if team.rank == 1 else 3)
     assert team.together(lambda: 3) == 3
     team.refuse_differing({"the recipe": 1})
     with pytest.raises(RunError, match="recipe: it is 0 in process 0 and 1 in process 1"):
         team.refuse_differing({"the recipe": team.rank})
+
+
+def open_nothing() -> int:
+    """Fail in a way that is no user's mistake."""
+    raise OSError("no disk")
 
 
 def check_runs(folder: Path) -> None:

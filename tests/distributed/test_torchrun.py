@@ -13,7 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 from purenoise.runlog import read_events
@@ -148,6 +150,25 @@ def test_mistakes_are_told_once(tmp_path: Path, words: tuple[str, ...], said: st
     assert done.returncode != 0
     assert done.stderr.count(said) == 1, done.stderr
     assert "exitcode  : 2" in done.stderr
+
+
+def test_a_fault_of_one_follower_is_told_by_it(tmp_path: Path) -> None:
+    """The last test image falls to the second process; if it is broken, its name is said."""
+    for i in range(16):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    (tmp_path / "15.png").write_bytes((tmp_path / "15.png").read_bytes()[:60])
+    for name, rows in (("train", range(8)), ("test", range(8, 16))):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{i}.png {i % 2}\n" for i in rows))
+    words = [f"data={tmp_path / 'train.txt'}", f"data.root={tmp_path}", "data.decode=later",
+             f"data.test_list={tmp_path / 'test.txt'}", "model=small_cnn", "epochs=1",
+             "batch_size=4", "threads=1", "cache=off", f"out={tmp_path / 'runs'}"]  # fmt: skip
+    done = torchrun(2, "-m", "purenoise", "train", *words)
+    assert done.returncode != 0
+    assert "purenoise: process 1: " in done.stderr, done.stderr
+    said = next(line for line in done.stderr.splitlines() if "process 1: " in line)
+    assert "15.png" in said
+    assert "Traceback" not in done.stderr.partition("ChildFailedError")[0].partition(said)[0]
 
 
 def test_a_command_for_one_process_says_so(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision import models
 
 from purenoise.models import build_model
-from purenoise.models.library import timm_config, torchvision_weights
+from purenoise.models.libraries import timm_config, torchvision_weights
 
 
 def publish(name: str, cache: Path, n_classes: int = 1000) -> dict[str, Tensor]:

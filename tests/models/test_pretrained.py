@@ -15,7 +15,7 @@ from tests.models.published import environment, publish
 from purenoise.errors import ModelError
 from purenoise.models import CosineLinear, build_model
 from purenoise.models.inputs import published_input
-from purenoise.models.library import torchvision_weights
+from purenoise.models.libraries import torchvision_weights
 from purenoise.models.parts import head_names
 
 SMALL = ["torchvision:squeezenet1_1", "torchvision:shufflenet_v2_x0_5", "timm:test_resnet"]

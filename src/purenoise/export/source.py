@@ -14,12 +14,12 @@ from torch import Tensor, nn
 import purenoise
 from purenoise.errors import RunError
 from purenoise.export.manifest import Manifest
-from purenoise.lab.summaryform import read_summary
 from purenoise.models import CosineLinear
 from purenoise.network import load_run
 from purenoise.posthoc.change import Change
 from purenoise.recipe import Recipe
 from purenoise.runlog import RunFolder
+from purenoise.summaryform import read_summary
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from purenoise.lab.adjustedruns import (
     label_of_adjusted,
     run_of,
 )
-from purenoise.lab.summaryform import fault_of, readable_summary
 from purenoise.recipe import LATER_KEYS, Recipe, load_recipe
 from purenoise.runlog import RunFolder
+from purenoise.summaryform import fault_of, readable_summary
 
 # Column, and its place in a run's metrics.
 METRICS: dict[str, tuple[str, ...]] = {

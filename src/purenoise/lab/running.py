@@ -11,7 +11,7 @@ was begun goes on, and first phases that runs have in common are trained once
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from purenoise.data.arrays import ArrayData
-from purenoise.data.cacheroot import LOCK, locked
 from purenoise.errors import PureNoiseError, RunError
 from purenoise.fitting import make_ready, phases_of
 from purenoise.lab.comparison import Comparison, analyse
@@ -29,15 +28,15 @@ from purenoise.lab.records import Record
 from purenoise.lab.scheduling import Execution, Job, Outcome
 from purenoise.lab.sharing import alike, boundaries, prefix_key, shared_epochs
 from purenoise.lab.starting import started
-from purenoise.lab.summaryform import fault_of
 from purenoise.network import network
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import Prepared, prepare
 from purenoise.recipe import Recipe
 from purenoise.runidentity import run_identity
-from purenoise.runlog import RunFolder, writing
+from purenoise.runlog import RunFolder, holding
 from purenoise.runtime import stop_on_signal, torch_settings
 from purenoise.speed import Switches
+from purenoise.summaryform import fault_of
 
 Listener = Callable[[str, dict[str, Any]], None]
 IMAGES = ("fingerprint", "subset_sha256")
@@ -81,24 +80,16 @@ def _held(folder: Path) -> Iterator[None]:
     Raises:
         RunError: If another process holds it.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder, wait=False))
-        except BlockingIOError as error:
-            raise RunError(
-                f"This comparison is being made by another process, which holds {folder}.",
-                "Wait for it; the same line then reads its result.",
-            ) from error
-        except OSError as error:
-            raise RunError(f"{folder} cannot be written: {error.strerror}.") from error
-        try:
+    busy = RunError(
+        f"This comparison is being made by another process, which holds {folder}.",
+        "Wait for it; the same line then reads its result.",
+    )
+    try:
+        with holding(folder, busy):
             yield
-        finally:
-            with suppress(OSError):
-                (folder / LOCK).unlink()
-                folder.rmdir()  # if nothing came of it
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # if nothing came of it
 
 
 def check_runs(plan: Plan, pending: Sequence[PlannedRun]) -> None:

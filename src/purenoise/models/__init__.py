@@ -14,7 +14,7 @@ from torch import nn
 
 from purenoise.errors import ModelError
 from purenoise.models.cifar_resnet import CifarResNet, CosineLinear
-from purenoise.models.library import Wanted, from_timm, from_torchvision, no_dropout
+from purenoise.models.libraries import Wanted, from_timm, from_torchvision, no_dropout
 from purenoise.models.small_cnn import SmallCNN
 from purenoise.models.wide_resnet import WideResNet
 from purenoise.names import OWN_MODELS, check_model, wide_size

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from purenoise.errors import ModelError
-from purenoise.models.library import timm_config, torchvision_weights
+from purenoise.models.libraries import timm_config, torchvision_weights
 from purenoise.models.weightsfile import weights_path
 
 
