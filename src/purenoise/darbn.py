@@ -34,7 +34,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from purenoise.errors import ModelError, did_you_mean
 from purenoise.exactness import refuse_checkpointing, refuse_many_processes
 from purenoise.masked import masked_batch_norm
-from purenoise.syncnorm import process_count, synced_batch_norm, track
+from purenoise.syncnorm import is_joined, process_count, synced_batch_norm, track
 
 StopGradient = Literal["branch", "affine", "none"]
 
@@ -195,7 +195,11 @@ class NoiseRouting(_BatchNorm):
     @property
     def spans_processes(self) -> bool:
         """Whether the statistics of a training pass are taken over several processes."""
-        return self.synchronised and self.training and process_count(self._group) > 1
+        if not (self.synchronised and self.training):
+            return False
+        # torch's own form refuses CPUs wherever processes are joined, also for one alone.
+        alone_too = isinstance(self, nn.SyncBatchNorm) and is_joined()
+        return alone_too or process_count(self._group) > 1
 
     def _synced_natural(self, x: Tensor) -> Tensor:
         """Normalise natural rows with the statistics of all processes, and keep those."""

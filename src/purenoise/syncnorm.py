@@ -33,10 +33,14 @@ class Statistics(NamedTuple):
     n: Tensor
 
 
+def is_joined() -> bool:
+    """Whether this process is one of ``torch.distributed``, be it alone there."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def process_count(group: Any = None) -> int:
     """Return how many processes there are in a group; 1 where nothing is distributed."""
-    there = dist.is_available() and dist.is_initialized()
-    return dist.get_world_size(group) if there else 1
+    return dist.get_world_size(group) if is_joined() else 1
 
 
 def synced_batch_norm(
