@@ -92,6 +92,13 @@ def test_one_bad_line_is_told_with_its_number(root, line, said):
     assert "1 fault:" in message
 
 
+def test_one_absurd_label_is_told_at_once(root):
+    """A label of 999,999 leaves as many classes without an image; they are counted, not searched."""
+    message = refused(root, b"cat/t.png 999999\n", b"dog/t.png 1\n")
+    assert "classes without a training image: 999,99" in message
+    assert len(message) < 2000
+
+
 def test_a_gap_in_the_labels_is_told(root):
     """A class number that no training image has is a fault, also one that only tests have."""
     assert "classes without a training image: 1: class 2 (train.txt goes up to 3)" in refused(

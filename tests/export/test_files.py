@@ -15,13 +15,15 @@ import timm
 import torch
 import torchvision
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
 import purenoise as pn
 from purenoise.errors import ModelError, PureNoiseError, RecipeError, RunError
 from purenoise.export import checking, onnxfile
+from purenoise.export.manifest import Manifest
+from purenoise.export.plainweights import how_to_load
 from purenoise.export.reading import open_classifier
 from purenoise.export.running import export_all
 from purenoise.export.source import load_finished
@@ -105,6 +107,25 @@ def test_lines_of_the_card_load_the_weights(name: str, runs, tmp_path: Path, mon
     exec(f"from safetensors{code}", scope)
     logits = plainly(scope["model"], runs[name], pixels_of(runs[name]))
     assert close(logits, measured(runs[name]))
+
+
+@pytest.mark.parametrize(
+    "name", ["googlenet", pytest.param("inception_v3", marks=pytest.mark.long)]
+)
+def test_lines_for_networks_with_side_heads_load_them(name: str, tmp_path: Path, monkeypatch):
+    """What a card says of GoogLeNet and Inception loads our weights, strictly."""
+    ours = build_model(f"torchvision:{name}", 3).eval()
+    save_file(ours.state_dict(), tmp_path / "model.safetensors")
+    manifest = Manifest.model_construct(
+        model=f"torchvision:{name}", class_names=("a", "b", "c"), image_shape=(3, 299, 299),
+        head="linear",
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, nn.Module] = {}
+    exec("\n".join(how_to_load(manifest)), scope)
+    theirs = scope["model"].state_dict()
+    assert theirs.keys() == ours.state_dict().keys()
+    assert all(torch.equal(value, ours.state_dict()[key]) for key, value in theirs.items())
 
 
 def test_mnasnet_is_saved_loaded_and_exported(tmp_path: Path, monkeypatch):
