@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -148,3 +149,16 @@ def test_numbers_of_two_processes_are_measured() -> None:
     assert said is not None
     found = {r["case"].split()[0]: f"{float(r['median']):.2f}" for r in rows}
     assert said.groups() == (found["resnet32"], found["wide_resnet16_4"], rows[0]["n"])
+
+
+def test_numbers_of_the_models_are_those_of_the_rows() -> None:
+    """What docs/export.md says of models that were tried is counted from the kept rows."""
+    with (ROOT / "benchmarks" / "results" / "zoo.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    text = " ".join((ROOT / "docs" / "export.md").read_text(encoding="utf-8").split())
+    worst = {r["model"]: float(r["ONNX"]) for r in rows if re.fullmatch(r"[\d.e+-]+", r["ONNX"])}
+    failed = [r["model"] for r in rows if r["model"] not in worst]
+    assert all(r["OPeN step"] == "ok" and r["torch.export"] == "0" for r in rows)
+    assert f"{len(rows)} models, each with an OPeN step" in text
+    assert f"took {len(rows)} of them, ONNX {len(worst)} (not `{', '.join(failed)}`" in text
+    assert f"largest difference was {max(worst.values()):.0e} of the largest logit" in text
