@@ -105,3 +105,23 @@ def test_mistakes_are_refused(command: Command) -> None:
     assert "Did you mean 'executor'" in command.refused("compare", "methods=erm", "excutor=ray")
     said = command.refused("compare", "methods=erm", "model=torchvision:vgg99", "--print-jobs")
     assert "torchvision has no classifier" in said
+
+
+def test_lines_of_one_wave_run_side_by_side(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two lines that are started at once both train their runs, and the table is complete."""
+    monkeypatch.chdir(tmp_path)
+    words = ["compare", "digits", "methods=erm,rs", "seeds=1", "epochs=20", "threads=1"]
+    lines = command(*words, "--print-jobs").out.splitlines()
+    assert len(lines) == 2
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "purenoise", *shlex.split(line)[4:]],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for line in lines
+    ]  # fmt: skip
+    told = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0, 0], told
+    assert "2 runs, 2 of them there already" in command(*words).out

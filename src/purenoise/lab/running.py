@@ -63,7 +63,10 @@ def carry_out(
     pending = plan.pending()
     with started(plan, pending) as (workers, places):
         jobs = _jobs(plan, pending, places)
-        with _held(plan.folder) if jobs else nullcontext():  # nothing is written before all is well
+        # Nothing is written before all is well. Single runs may train side by side: each holds its
+        # own folder.
+        whole = bool(jobs) and plan.only is None
+        with _held(plan.folder) if whole else nullcontext():
             listener("plan", {
                 "runs": len(plan.runs), "finished": sum(r.finished for r in plan.runs),
                 "jobs": jobs, "at_a_time": workers.jobs, "store": plan.store,
