@@ -332,7 +332,7 @@ def test_masked_steps_refuse_several_processes(monkeypatch):
     layer = DARSyncBatchNorm(3)
     layer.row_kinds = torch.tensor([True, True])
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
     with pytest.raises(ModelError, match="cannot be synchronised"):
         layer(torch.randn(2, 3, 4, 4))
 

@@ -310,7 +310,7 @@ def test_a_run_folder_is_a_recipe(tmp_path: Path) -> None:
     delta=st.floats(0, 1),
     size=st.none() | st.integers(1, 999) | st.tuples(st.integers(1, 999), st.integers(1, 999)),
     method=st.sampled_from(["erm", "open+ldam", Method(), load_method("ldam-drw")]),
-    root=st.none() | st.text(min_size=1, max_size=12),
+    root=st.none() | st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=12),
     threads=st.just("auto") | st.integers(1, 64),
 )
 @settings(max_examples=60, deadline=None, derandomize=True)

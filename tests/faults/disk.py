@@ -2,17 +2,19 @@
 
 A full disk is a small tmpfs where the process may mount one, and everywhere a limit on the size of
 files, which fails in the middle of a write as a full disk does. Permission is taken from a child
-that is no longer root while it trains.
+that has given up root's powers while it trains.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import random
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import time
@@ -27,7 +29,6 @@ from .kills import Reference
 from .tally import Row, Tally
 from .warm import PATIENCE, Ended, differences, do, start, train, wait
 
-NOBODY = 65534
 MIB = 1 << 20
 CALM = "a sentence, then went on, equal"
 UNDISTURBED = "not disturbed, equal"
@@ -99,17 +100,14 @@ def read_only(place: Place, dice: random.Random) -> str:
 
 
 def lost_permission(place: Place, dice: random.Random) -> str:
-    """While it trains, a run that is not root's loses the right to write into its folders."""
+    """While it trains, a run without root's powers loses the right to write into its folders."""
     place.folder.mkdir()
-    os.chmod(place.root, 0o755)
-    os.chown(place.folder, NOBODY, NOBODY)
 
-    def as_nobody() -> None:
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+    def without_powers() -> None:
+        _obey_modes()
         train(place.folder)
 
-    child = start(as_nobody, place.said)
+    child = start(without_powers, place.said)
     state, until = place.folder / "state" / "state.pt", time.monotonic() + PATIENCE
     while not state.exists() and time.monotonic() < until:
         time.sleep(0.001)
@@ -119,6 +117,20 @@ def lost_permission(place: Place, dice: random.Random) -> str:
     for folder in (place.folder, *filter(Path.is_dir, place.folder.rglob("*"))):
         folder.chmod(0o755)
     return place.outcome(ended)
+
+
+def _obey_modes() -> None:
+    """Give up root's power to pass over the modes of files; what root owns stays readable."""
+    override, read_search = 1, 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("Ii", 0x20080522, 0)  # the kernel's version 3 of this call; this process
+    sets = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; then the high bits
+    if libc.capget(header, sets):
+        raise OSError(ctypes.get_errno(), "capget")
+    low, high = struct.unpack("3I", sets.raw[:12]), sets.raw[12:]
+    kept = [word & ~(1 << override | 1 << read_search) for word in low]
+    if libc.capset(header, struct.pack("3I", *kept) + high):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _close(folder: Path) -> None:
