@@ -18,8 +18,8 @@ FLOORS: dict[int, list[str]] = {
         "noise", "syncnorm", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass",
         "auxbn", "conversion", "inloop", "longtail", "samplers", "deferred",
         "lossbase", "losses",
-        "mixedlabels", "mixing", "metrics", "schedules", "names", "lab.intervals", "posthoc.heads",
-        "posthoc.fitting", "places",
+        "mixedlabels", "mixing", "metrics", "confusion", "schedules", "names",
+        "lab.intervals", "posthoc.heads", "posthoc.fitting", "places",
     ],
     2: [
         "augment", "auto_ops", "auto_policies", "draws", "image_ops", "data", "data.*", "models",

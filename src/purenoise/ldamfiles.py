@@ -27,6 +27,7 @@ import torch
 
 from purenoise import yamlfile
 from purenoise.checkpoint import load_plain, write_whole
+from purenoise.confusion import Confusion
 from purenoise.errors import RunError
 from purenoise.runlog import writing
 from purenoise.training import State
@@ -185,7 +186,8 @@ class LdamFiles:
 
     def write_confusion(self, summary: Mapping[str, Any]) -> None:
         """Write the confusion matrix of the last epoch as a picture and as numbers."""
-        matrix, names = summary["test"]["confusion"], summary["class_names"]
+        names = summary["class_names"]
+        matrix = Confusion.read(summary["test"]["confusion"], len(names)).matrix().tolist()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["true \\ predicted", *names])

@@ -25,34 +25,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from purenoise.confusion import Confusion, check_classes
 from purenoise.errors import DataError
 from purenoise.longtail import groups
 
 BINS = 15
-
-
-def confusion_matrix(
-    labels: ArrayLike, predictions: ArrayLike, n_classes: int
-) -> NDArray[np.int64]:
-    """Return how often each true class (row) was given each prediction (column), (C, C).
-
-    Args:
-        labels: True classes, int of shape (N,), 0..C-1.
-        predictions: Predicted classes, likewise.
-        n_classes: C.
-
-    Raises:
-        DataError: If a label or prediction is no class.
-
-    Example:
-        >>> confusion_matrix([0, 1, 1], [0, 1, 0], 2).tolist()
-        [[1, 0], [1, 1]]
-    """
-    y, p = _classes(labels, n_classes, "Labels"), _classes(predictions, n_classes, "Predictions")
-    if y.shape != p.shape:
-        raise DataError(f"There are {y.size} labels and {p.size} predictions.")
-    flat = np.bincount(y * n_classes + p, minlength=n_classes**2)
-    return flat.reshape(n_classes, n_classes).astype(np.int64)
+CELLS = 1 << 22  # logits at a time in float64: 32 MiB
 
 
 def probabilities(logits: ArrayLike) -> NDArray[np.float64]:
@@ -63,21 +41,20 @@ def probabilities(logits: ArrayLike) -> NDArray[np.float64]:
 
 
 def expected_calibration_error(
-    p: NDArray[np.float64], labels: NDArray[np.int64], bins: int = BINS
+    confidence: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = BINS
 ) -> float:
     """Return the mean gap between confidence and accuracy, weighted by how many fall in a bin.
 
     Args:
-        p: Probabilities, shape (N, C).
-        labels: True classes, shape (N,).
+        confidence: Probability of the predicted class, shape (N,).
+        correct: Whether it is the true one, shape (N,).
         bins: Bins of equal width (lower, upper].
 
     Source: Guo et al. 2017, equation 5.
     """
-    confidence, correct = p.max(axis=1), p.argmax(axis=1) == labels
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gap = np.bincount(index, correct - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(labels))
+    return float(np.abs(gap).sum() / len(correct))
 
 
 def evaluate_logits(logits: ArrayLike, labels: ArrayLike, counts: ArrayLike) -> dict[str, Any]:
@@ -92,7 +69,9 @@ def evaluate_logits(logits: ArrayLike, labels: ArrayLike, counts: ArrayLike) -> 
         A dict of plain numbers (JSON): ``accuracy``, ``balanced_accuracy``, ``macro_f1``,
         ``g_mean``, ``worst_class``, ``top5`` (10 classes or more, else None), ``nll``, ``ece``,
         ``per_class`` and ``f1`` (C values or None), ``groups`` (name to accuracy or None),
-        ``n_test`` (per class) and ``confusion``. Accuracies are in [0, 1].
+        ``n_test`` (per class) and ``confusion``: the matrix up to 100 classes, beyond these the
+        lists ``true``, ``predicted`` and ``images`` of its cells that are not 0. Accuracies are in
+        [0, 1].
 
     Raises:
         DataError: If shapes do not fit, there are no rows, labels are no classes, or logits are not
@@ -103,39 +82,50 @@ def evaluate_logits(logits: ArrayLike, labels: ArrayLike, counts: ArrayLike) -> 
         >>> m["accuracy"], m["per_class"], m["groups"]["many"]
         (0.5, [1.0, 0.0], None)
     """
-    z, n = np.asarray(logits, np.float64), np.asarray(counts)
+    z, n = np.asarray(logits), np.asarray(counts)
     _check(z, np.asarray(labels), n)
-    p, classes = probabilities(z), len(n)
-    y = _classes(labels, classes, "Labels")
-    matrix = confusion_matrix(y, z.argmax(axis=1), classes)
-    shifted = z - z.max(axis=1, keepdims=True)
-    log_p = shifted[np.arange(len(y)), y] - np.log(np.exp(shifted).sum(axis=1))
-    return evaluate_confusion(matrix, n) | {
-        "top5": _top(z, y, 5) if classes >= 10 else None,
+    classes = len(n)
+    y = check_classes(labels, classes, "Labels")
+    step = max(1, CELLS // classes)  # rows at a time: 24,426 rows of 8,142 classes are 1.6 GB
+    parts = [_rows(z[i : i + step], y[i : i + step]) for i in range(0, len(y), step)]
+    predicted, log_p, confidence, in_top = map(np.concatenate, zip(*parts, strict=True))
+    return evaluate_confusion(Confusion.of(y, predicted, classes), n) | {
+        "top5": float(in_top.mean()) if classes >= 10 else None,
         "nll": float(-log_p.mean()),
-        "ece": expected_calibration_error(p, y),
+        "ece": expected_calibration_error(confidence, predicted == y),
     }
 
 
-def evaluate_confusion(confusion: ArrayLike, counts: ArrayLike) -> dict[str, Any]:
+def _rows(z: NDArray[Any], y: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+    """Return of each row the prediction, log p of its class, p of the prediction, and top-5."""
+    z = z.astype(np.float64)
+    if not np.isfinite(z).all():
+        raise DataError("The logits are not finite: the model has diverged.")
+    predicted, rows = z.argmax(axis=1), np.arange(len(y))
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_p = shifted[rows, y] - np.log(np.exp(shifted).sum(axis=1))
+    return predicted, log_p, probabilities(z)[rows, predicted], _in_top(z, y, 5)
+
+
+def evaluate_confusion(confusion: Confusion, counts: ArrayLike) -> dict[str, Any]:
     """Compute all metrics that follow from a confusion matrix.
 
     Args:
-        confusion: Test images by true class (row) and prediction (column), (C, C), not all 0.
+        confusion: Of the test images, of which there is at least one.
         counts: *Training* images per class, shape (C,), which make the groups.
 
     Returns:
         What :func:`evaluate_logits` returns, without ``top5``, ``nll`` and ``ece``.
 
     Example:
-        >>> evaluate_confusion([[3, 1], [0, 2]], [90, 10])["balanced_accuracy"]
+        >>> confusion = Confusion.read([[3, 1], [0, 2]], 2)
+        >>> evaluate_confusion(confusion, [90, 10])["balanced_accuracy"]
         0.875
     """
-    matrix = np.asarray(confusion)
-    support, right = matrix.sum(axis=1), np.diag(matrix)
+    support, right = confusion.support, confusion.right
     present = support > 0
     recall = right / np.maximum(support, 1)
-    f1 = 2 * right / np.maximum(support + matrix.sum(axis=0), 1)
+    f1 = 2 * right / np.maximum(support + confusion.guesses, 1)
     seen = recall[present]
     with np.errstate(divide="ignore"):
         g_mean = float(np.exp(np.log(seen).mean()))
@@ -152,31 +142,22 @@ def evaluate_confusion(confusion: ArrayLike, counts: ArrayLike) -> dict[str, Any
             for name, c in groups(counts).items()
         },
         "n_test": support.tolist(),
-        "confusion": matrix.tolist(),
+        "confusion": confusion.stored(),
     }
 
 
-def _top(z: NDArray[np.float64], y: NDArray[np.int64], k: int) -> float:
-    """Share of rows whose true class is among the k largest logits."""
+def _in_top(z: NDArray[np.float64], y: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+    """Return whether the true class of each row is among its k largest logits."""
     true = z[np.arange(len(y)), y][:, None]
     tied_before = (z == true) & (np.arange(z.shape[1]) < y[:, None])
-    return float((((z > true) | tied_before).sum(axis=1) < k).mean())
+    return ((z > true) | tied_before).sum(axis=1) < k
 
 
 def _or_none(values: NDArray[np.float64], present: NDArray[np.bool_]) -> list[float | None]:
     return [float(v) if there else None for v, there in zip(values, present, strict=True)]
 
 
-def _classes(values: ArrayLike, n_classes: int, what: str) -> NDArray[np.int64]:
-    y = np.asarray(values)
-    if y.dtype.kind not in "iu":
-        raise DataError(f"{what} must be whole numbers, got {y.dtype}.")
-    if y.size and (y.min() < 0 or y.max() >= n_classes):
-        raise DataError(f"{what} reach from {y.min()} to {y.max()}, for {n_classes} classes.")
-    return y.astype(np.int64)
-
-
-def _check(z: NDArray[np.float64], y: NDArray[Any], n: NDArray[Any]) -> None:
+def _check(z: NDArray[Any], y: NDArray[Any], n: NDArray[Any]) -> None:
     if z.ndim != 2 or y.shape != z.shape[:1] or z.shape[1:] != n.shape:
         raise DataError(
             f"Logits {z.shape}, labels {y.shape} and counts {n.shape} do not fit.",
@@ -184,5 +165,3 @@ def _check(z: NDArray[np.float64], y: NDArray[Any], n: NDArray[Any]) -> None:
         )
     if len(y) == 0:
         raise DataError("There are no images to evaluate.")
-    if not np.isfinite(z).all():
-        raise DataError("The logits are not finite: the model has diverged.")

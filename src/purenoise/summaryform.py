@@ -12,12 +12,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from purenoise.confusion import Confusion
 from purenoise.errors import RunError
 from purenoise.metrics import evaluate_confusion
 from purenoise.runlog import RunFolder
 from purenoise.smallfile import MIB, check_small
 
-MOST_BYTES = 1024 * MIB  # of a summary; the confusion matrix of 8,142 classes takes 200 MB
+MOST_BYTES = 256 * MIB  # of a summary; one of 8,142 classes takes less than 1
 LONGEST_NAME = 5000  # letters of a class's name: a path, at most
 MEND = "Remove that file and run the same line again: the end of the run is repeated."
 LATER = ("recipe", "method", "seed", "digest", "command", "augment", "notes", "subset_sha256",
@@ -51,6 +52,12 @@ class _Groups(_Form):
     tail: Share | None
 
 
+class _Cells(_Form):
+    true: list[Count]
+    predicted: list[Count]
+    images: list[Count]
+
+
 class _Test(_Form):
     accuracy: Share
     balanced_accuracy: Share
@@ -62,7 +69,7 @@ class _Test(_Form):
     groups: _Groups
     per_class: list[Share | None]
     n_test: list[Count]
-    confusion: list[list[Count]]
+    confusion: list[list[Count]] | _Cells
 
 
 class _Probe(_Form):
@@ -113,13 +120,10 @@ class _Summary(_Form):
         n = len(self.class_names)
         lists: dict[str, list[Any]] = {"counts": self.counts}
         if self.test is not None:
-            lists |= {"per_class": self.test.per_class, "n_test": self.test.n_test,
-                      "confusion": self.test.confusion}  # fmt: skip
+            lists |= {"per_class": self.test.per_class, "n_test": self.test.n_test}
         for name, values in lists.items():
             if len(values) != n:
                 raise ValueError(f"{name} does not fit {n} classes")
-        if any(len(row) != n for row in lists.get("confusion", [])):
-            raise ValueError(f"confusion does not fit {n} classes")
         channels = self.image_shape[0]
         if any(len(pair) != channels for pair in (*self.normalize, *self.noise)):
             raise ValueError(f"normalize and noise do not fit {channels} channels")
@@ -132,12 +136,13 @@ class _Summary(_Form):
         """Refuse numbers that the counts of right and wrong answers do not give."""
         if self.test is None:
             return self
-        total = sum(map(sum, self.test.confusion))
+        confusion = Confusion.read(self.test.model_dump()["confusion"], len(self.class_names))
+        total = int(confusion.images.sum())
         if total == 0:
             raise ValueError("test.confusion counts no test image")
         if self.n_test not in (None, total):
             raise ValueError(f"n_test is {self.n_test}, and test.confusion counts {total}")
-        follows = evaluate_confusion(self.test.confusion, self.counts)
+        follows = evaluate_confusion(confusion, self.counts)
         given = self.test.model_dump(include=set(follows))
         wrong = [p for p in _pairs(given, follows, "test") if not _is_same(*p[1:])]
         for place, value, wanted in sorted(wrong, key=str):

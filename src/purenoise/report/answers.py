@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from purenoise.confusion import Confusion
 from purenoise.errors import RunError
 from purenoise.lab.records import Record
 from purenoise.metrics import BINS, evaluate_logits, probabilities
@@ -51,7 +52,8 @@ def read_answers(record: Record) -> Answers | None:
     predicted, test = logits.argmax(axis=1), record.summary["test"]
     measured = evaluate_logits(logits, labels, record.summary["counts"])
     off = max(abs(measured[key] - test[key]) for key in ("nll", "ece"))
-    if measured["confusion"] != test["confusion"] or off > ROUNDING:
+    ours, theirs = (Confusion.read(m["confusion"], logits.shape[1]) for m in (measured, test))
+    if not ours.equals(theirs) or off > ROUNDING:
         return None
     confidence, right = probabilities(logits).max(axis=1), predicted == labels
     index = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from purenoise.confusion import Confusion
 from purenoise.lab.comparison import Comparison, Row
 from purenoise.report.charts import Series, class_chart, difference_chart, group_chart
 from purenoise.report.document import Cell, Part, Section, Sentences, Table, section
@@ -19,6 +21,7 @@ MOST_DIFFERENCES = 40  # classes in a figure, fewer with many methods
 MOST_LINES = 80  # in such a figure
 MOST_CONFUSED = 20  # classes of a confusion matrix that is shown whole
 WORST = 15
+Shares = dict[tuple[int, int], float]
 GROUPS = {
     "by-count": (("many", "medium", "few"), "absolute size"),
     "by-rank": (("head", "mid", "tail"), "thirds of the classes"),
@@ -154,23 +157,27 @@ def confusion_section(comparison: Comparison) -> Section | None:
     if len(classes) <= MOST_CONFUSED:
         names = [clean(comparison.records[0].summary["class_names"][c]) for c in classes]
         parts: list[Part] = [
-            _matrix(label, share[np.ix_(classes, classes)], names, over_seeds(comparison))
+            _matrix(label, [[share.get((i, j), 0.0) for j in classes] for i in classes], names,
+                    over_seeds(comparison))
             for label, share in shares.items()
-        ]
+        ]  # fmt: skip
         return section("confusions", "Confusions", parts)
     return section("confusions", "Confusions", [_worst(comparison, shares)])
 
 
-def confusion_shares(row: Row) -> Any:
-    """Return the share of each true class given each prediction, mean over seeds, (C, C)."""
-    found = []
+def confusion_shares(row: Row) -> Shares:
+    """Return the share of each true class given each prediction, mean over seeds, where not 0."""
+    whole: Counter[tuple[int, int]] = Counter()
     for record in row.records:
-        matrix = np.asarray(record.summary["test"]["confusion"], np.float64)
-        found.append(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))
-    return np.mean(found, axis=0)
+        test = record.summary["test"]
+        found = Confusion.read(test["confusion"], len(test["per_class"]))
+        share = found.images / found.support[found.true] / len(row.records)
+        cells = zip(found.true.tolist(), found.predicted.tolist(), strict=True)
+        whole.update(dict(zip(cells, share.tolist(), strict=True)))
+    return dict(whole)
 
 
-def _matrix(label: str, share: Any, names: Sequence[str], how: str) -> Table:
+def _matrix(label: str, share: list[list[float]], names: Sequence[str], how: str) -> Table:
     rows = tuple(
         (Cell(name), *(Cell(f"{100 * v:.0f}" if v >= 0.005 else "", value=float(v),
                             shade=float(v)) for v in row))
@@ -183,19 +190,19 @@ def _matrix(label: str, share: Any, names: Sequence[str], how: str) -> Table:
     )  # fmt: skip
 
 
-def _worst(comparison: Comparison, shares: dict[str, Any]) -> Table:
+def _worst(comparison: Comparison, shares: dict[str, Shares]) -> Table:
     """Return the most frequent confusions of any method."""
     summary = comparison.records[0].summary
     names, counts = summary["class_names"], summary["counts"]
-    most = np.max(list(shares.values()), axis=0)
-    np.fill_diagonal(most, 0)
-    worst = np.argsort(-most, axis=None, kind="stable")[:WORST]
+    wrong = {cell for share in shares.values() for cell in share if cell[0] != cell[1]}
+    most = {cell: max(share.get(cell, 0.0) for share in shares.values()) for cell in wrong}
+    worst = sorted(most, key=lambda cell: (-most[cell], cell))[:WORST]
     rows = []
-    for true, other in zip(*np.unravel_index(worst, most.shape), strict=True):
+    for true, other in worst:
         cells = [Cell(clean(names[true])), Cell(clean(names[other])),
                  Cell(f"{counts[true]:,}", value=counts[true]),
                  Cell(f"{counts[other]:,}", value=counts[other])]  # fmt: skip
-        values = [float(share[true, other]) for share in shares.values()]
+        values = [share.get((true, other), 0.0) for share in shares.values()]
         rows.append((*cells, *(Cell(percent(v), value=v) for v in values)))
     return Table(
         f"The {WORST} most frequent confusions: percent of the test images of a class that are "

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from purenoise.confusion import Confusion
 from purenoise.lab.comparison import HEADLINE, Comparison
 from purenoise.lab.records import METRICS, Record
 from purenoise.lab.verdicts import verdicts
@@ -69,14 +70,13 @@ def _of_one(record: Record) -> list[str]:
         )
     present = [c for c, value in enumerate(test["per_class"]) if value is not None]
     worst = min(present, key=lambda c: (test["per_class"][c], counts[c]))
-    taken = [(n, c) for c, n in enumerate(test["confusion"][worst]) if c != worst]
-    most, other = max(taken, default=(0, worst))
+    other, most = Confusion.read(test["confusion"], len(names)).mistaken_for(worst)
     text = (
         f"Weakest class: {clean(names[worst])}, {percent(test['per_class'][worst])} % from "
         f"{plural(counts[worst], 'training image')}"
     )
     if most:
-        share = most / sum(test["confusion"][worst])
+        share = most / test["n_test"][worst]
         text += f"; {percent(share)} % of its test images are taken for {clean(names[other])}"
     return [clean(s) for s in [*said, f"{text}."]]
 
