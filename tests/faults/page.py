@@ -37,7 +37,7 @@ def tables() -> str:
     """Return one table per bench."""
     counts, notes = read()
     parts = []
-    for bench in ("kills", "files", "disk"):
+    for bench in ("kills", "files", "disk", "soak"):
         found: dict[str, Counter[str]] = defaultdict(Counter)
         for _, kind, outcome, n in (row for row in counts if row[0] == bench):
             found[group(bench, kind)][outcome] += n

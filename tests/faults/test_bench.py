@@ -35,6 +35,15 @@ def test_nothing_is_lost(name: str, n: int):
     assert tried >= n
 
 
+def test_a_long_run_in_short():
+    """A few epochs through the bench of long runs: watched, killed, equal."""
+    done = bench("soak", 16, seed=2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "16 epochs, then again with kills: equal" in done.stdout
+    assert "MiB of memory after a quarter of the epochs, and at most: " in done.stdout
+    assert "not seen" not in done.stdout
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "n"), [("kills", 500), ("files", 300), ("disk", 100)])
 def test_nothing_is_lost_in_hundreds(name: str, n: int):
@@ -50,5 +59,5 @@ def test_page_holds_the_counts():
     text = page.PAGE.read_text(encoding="utf-8")
     assert text.split(page.BEGIN)[1].split(page.END)[0].strip() == page.tables()
     counts, _ = page.read()
-    assert {bench for bench, *_ in counts} == {"kills", "files", "disk"}
+    assert {bench for bench, *_ in counts} == {"kills", "files", "disk", "soak"}
     assert not [row for row in counts if row[2] == BAD]
