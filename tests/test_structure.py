@@ -28,9 +28,10 @@ FLOORS: dict[int, list[str]] = {
     3: [
         "yamlfile", "faults", "overrides", "headspec", "methodfile", "methodoptions", "datasection",
         "noisesection", "trainsection", "combining", "recipe", "keyhelp", "methods", "headstage",
-        "noisesource", "fitting", "runtime", "team", "resuming", "runidentity", "speed", "step",
-        "finetune", "modelinput", "feed", "network", "prepare", "plan", "optimizer", "meter",
-        "training", "evaluate", "probes", "checkpoint", "runlog", "predictions", "finishing",
+        "noisesource", "fitting", "runtime", "determinism", "team", "resuming", "runidentity",
+        "speed", "step", "finetune", "modelinput", "feed", "network", "prepare", "plan",
+        "optimizer", "meter", "training", "evaluate", "probes", "checkpoint", "runlog",
+        "predictions", "finishing",
         "experiment", "predict", "wholefile", "summaryform",
         "estimatorfit", "datasources",
         "lab", "lab.*",

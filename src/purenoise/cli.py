@@ -94,7 +94,7 @@ def _train_words(arguments: list[str], together: Callable[[Callable[[], Any]], A
         )
     command = " ".join(["purenoise train", *map(shlex.quote, arguments)])
     with _console().status("loading", spinner="line"):
-        from purenoise.experiment import plain_recipe
+        from purenoise.recipe import plain_recipe
     _train(recipe, plain_recipe(name, overrides), folder, command)
 
 

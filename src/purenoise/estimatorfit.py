@@ -140,7 +140,8 @@ def on_device(model: nn.Module, name: str) -> nn.Module:
 def _in_memory(recipe: Recipe, data: Prepared, listener: Listener) -> Fitted:
     """Do what :mod:`purenoise.experiment` does, without its files."""
     device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
-    with torch_settings(threads, device):
+    with torch_settings(threads, device, deterministic=recipe.deterministic,
+                        tell=lambda text: listener("warning", {"text": text})):  # fmt: skip
         switches = resolve_speed(recipe.speed, device, recipe.precision)
         phases = phases_of(recipe, data)
         model = network(recipe, data).to(device)

@@ -24,7 +24,6 @@ from purenoise.errors import PureNoiseError
 from purenoise.finishing import finish
 from purenoise.fitting import make_plain, make_ready, phases_of, refuse_alone_only
 from purenoise.methods import Phase
-from purenoise.names import KNOWN_DATA
 from purenoise.network import lay_out, noted_network
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import (
@@ -33,7 +32,7 @@ from purenoise.prepare import (
     placed,
     prepare,
 )
-from purenoise.recipe import Recipe, load_recipe, recipe_for
+from purenoise.recipe import Recipe, load_recipe, plain_recipe
 from purenoise.runidentity import run_identity, run_path
 from purenoise.runlog import RunFolder, RunLog, inherited, read_events
 from purenoise.runtime import (
@@ -107,17 +106,6 @@ def train(recipe: str | Path | Recipe | None = None, **overrides: Any) -> Run:
     return run_recipe(load_recipe(name, values=values), base, command=shlex.join(words))
 
 
-def plain_recipe(name: str | None, overrides: Sequence[str]) -> Recipe:
-    """Return the recipe without overrides, but for the known data set that chose it.
-
-    A folder of images is a change like any other, so that two folders have runs of their own.
-    """
-    named = [t for t in overrides if t.startswith("data=") and not t.startswith("data={")]
-    recipe = load_recipe(name, named)
-    known = recipe.data.name in KNOWN_DATA
-    return recipe if known else load_recipe(name or recipe_for(recipe.data.name))
-
-
 def run_recipe(
     recipe: Recipe,
     base: Recipe,
@@ -161,7 +149,8 @@ def run_recipe(
 
         experiment = team.together(begin)
         experiment.on_epoch, experiment.resume, experiment.shared = on_epoch, resume, shared
-        with torch_settings(experiment.threads, experiment.device):
+        with torch_settings(experiment.threads, experiment.device,
+                            deterministic=recipe.deterministic, tell=experiment.warn):  # fmt: skip
             return experiment.run()
 
 
@@ -220,7 +209,7 @@ class _Experiment:
             with self.files.held() if team.leads else nullcontext(), closing(self):
                 state = self._common_state()
                 self._tell("start", self._start(augment.describe(), notes, state))
-                self._warn(warnings)
+                self.warn(*warnings)
                 history = self._fit(fit, state)
                 notes += make_plain(model, recipe, phases, data) + inherited(self.files.events)
                 head = {**self._about(augment.describe(), notes), "environment": self.environment}
@@ -272,7 +261,7 @@ class _Experiment:
                 self.shared, said.append,
             )  # fmt: skip
             self._open(state)
-            self._warn(said)
+            self.warn(*said)
             return state
 
         found = self.team.together(find)
@@ -337,7 +326,8 @@ class _Experiment:
             "environment": self.environment,
         }  # fmt: skip
 
-    def _warn(self, texts: Sequence[str]) -> None:
+    def warn(self, *texts: str) -> None:
+        """Tell of something that the user should know."""
         for text in texts:
             self._tell("warning", {"text": text})
 

@@ -97,6 +97,7 @@ MEANINGS: dict[str, str] = {
     "device": "`auto`, `cpu`, `cuda`, `cuda:N`, `mps`",
     "threads": "of torch on the CPU; part of a run's identity",
     "precision": "of weights and images",
+    "deterministic": "the same bits on a GPU too, where torch can; slower",
     "out": "folder in which runs lie",
 }
 PHASE_MEANINGS: dict[str, str] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,7 @@ from purenoise.errors import RecipeError, did_you_mean
 from purenoise.faults import keys, sentences
 from purenoise.methodfile import Method, known_methods, load_method, method_names
 from purenoise.methodoptions import MethodOptions, with_options
-from purenoise.names import DATA_SETS, TORCHVISION
+from purenoise.names import DATA_SETS, KNOWN_DATA, TORCHVISION
 from purenoise.noisesection import Noise
 from purenoise.overrides import (
     PLACE_KEYS,
@@ -41,7 +41,12 @@ from purenoise.overrides import (
 from purenoise.trainsection import Augment, Eval, Model, Speed, Train
 
 RECIPES = Path(__file__).parent / "recipes"
-LATER_KEYS = ("noise", "batch_norm", "options")  # are hashed only where they are set
+LATER_KEYS = (
+    "noise",
+    "batch_norm",
+    "options",
+    "deterministic",
+)  # are hashed only where they are set
 LATER_DATA_KEYS = ("decode", *PLACE_KEYS)
 
 
@@ -76,6 +81,7 @@ class Recipe(Part):
         default="auto", description="a whole number from 1 on, or auto"
     )
     precision: Literal["float32", "float64"] = "float32"
+    deterministic: bool = False
     out: Place = "runs"
 
     @field_validator("augment", mode="before")
@@ -284,6 +290,17 @@ def _fitting(given: Mapping[str, Any]) -> str:
     if data is not None:
         name = data_section(str(data))["name"]
     return recipe_for(str(name)) if name is not None else "digits"
+
+
+def plain_recipe(name: str | None, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe without overrides, but for the known data set that chose it.
+
+    A folder of images is a change like any other, so that two folders have runs of their own.
+    """
+    named = [t for t in overrides if t.startswith("data=") and not t.startswith("data={")]
+    recipe = load_recipe(name, named)
+    known = recipe.data.name in KNOWN_DATA
+    return recipe if known else load_recipe(name or recipe_for(recipe.data.name))
 
 
 def recipe_for(data_set: str) -> str:

@@ -19,6 +19,7 @@ import torch
 
 import purenoise
 from purenoise.data.decode import available_cores
+from purenoise.determinism import deterministic_mode
 from purenoise.errors import RecipeError
 from purenoise.team import announced, beside, local_gpu
 
@@ -78,11 +79,24 @@ def resolve_threads(threads: int | str) -> int:
 
 
 @contextmanager
-def torch_settings(threads: int, device: torch.device) -> Iterator[None]:
-    """Fix what changes results, and give back the caller's settings and random state after."""
+def torch_settings(
+    threads: int,
+    device: torch.device,
+    *,
+    deterministic: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Iterator[None]:
+    """Fix what changes results, and give back the caller's settings and random state after.
+
+    Args:
+        threads: Of torch.
+        device: Whose random state is kept.
+        deterministic: Whether a GPU is to take the same sums in the same order each time.
+        tell: Is called with a sentence about each operation that cannot.
+    """
     before = torch.get_num_threads(), torch.backends.cudnn.benchmark
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), deterministic_mode(deterministic, tell):
         torch.set_num_threads(threads)
         torch.backends.cudnn.benchmark = False
         try:

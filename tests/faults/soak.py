@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from purenoise.experiment import plain_recipe, run_recipe
-from purenoise.recipe import load_recipe
+from purenoise.experiment import run_recipe
+from purenoise.recipe import load_recipe, plain_recipe
 
 from .tally import BAD, Row, Tally
 from .warm import COMMAND, DATA, differences, start, wait

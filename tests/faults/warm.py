@@ -25,10 +25,10 @@ import torch._dynamo
 import torch.utils.tensorboard  # noqa: F401
 
 from purenoise.errors import PureNoiseError
-from purenoise.experiment import plain_recipe, run_recipe
+from purenoise.experiment import run_recipe
 from purenoise.predictions import read_predictions
 from purenoise.prepare import prepare
-from purenoise.recipe import load_recipe
+from purenoise.recipe import load_recipe, plain_recipe
 from purenoise.runlog import read_events
 
 WORDS = ("epochs=3", "batch_size=256", "threads=1", "save_seconds=0", "eval.every=1")

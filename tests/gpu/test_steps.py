@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import purenoise as pn
 from purenoise.augment import build_augment
@@ -150,3 +152,12 @@ def test_a_run_on_the_gpu(tmp_path):
     run = pn.train("digits", epochs=5, device="cuda", out=str(tmp_path))
     assert run.summary["environment"]["device"] == torch.cuda.get_device_name()
     assert run.metrics["accuracy"] > 0.2
+
+
+def test_deterministic_runs_are_equal_bit_for_bit(tmp_path: Path) -> None:
+    """Two runs with deterministic=true give the same weights; what has no form would be named."""
+    options = {"deterministic": True, "epochs": 3, "device": "cuda", "model": "resnet8"}
+    runs = [pn.train("digits", out=str(tmp_path / name), **options) for name in ("a", "b")]
+    first, second = (load_file(run.folder / "weights.safetensors") for run in runs)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert runs[0].metrics == runs[1].metrics

@@ -11,14 +11,13 @@ from pathlib import Path
 import torch
 
 from purenoise.errors import RecipeError, RunError, did_you_mean
-from purenoise.experiment import plain_recipe
 from purenoise.lab.comparison import FAIR_BASELINE
 from purenoise.lab.executors import check_executor
 from purenoise.lab.likeness import likeness
 from purenoise.lab.sharing import PhaseStore
 from purenoise.lab.variants import Variant, parse_seeds, parse_variants
 from purenoise.prepare import check_folder_unchanged, placed
-from purenoise.recipe import Recipe, load_recipe
+from purenoise.recipe import Recipe, load_recipe, plain_recipe
 from purenoise.runidentity import run_path
 from purenoise.runlog import RunFolder
 from purenoise.runtime import available_cores, resolve_device, resolve_threads
