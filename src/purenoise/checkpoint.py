@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from purenoise.checksums import KEY, checksum_line, line_fits, tensors_fit, tensors_sha256
 from purenoise.errors import RunError
+from purenoise.models.weightsfile import load_plain
 from purenoise.training import State
 from purenoise.wholefile import write_whole, writing
 
@@ -137,17 +137,6 @@ def set_damaged_aside(folder: Path) -> None:
     if path.exists():
         with writing(path):
             path.replace(folder / "damaged.pt")
-
-
-def load_plain(path: Path) -> Any:
-    """Read tensors and plain values with torch, onto the CPU; nothing in the file is executed.
-
-    Raises:
-        Exception: Of a dozen types, none in common, if the file is anything else.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a stranger's pickle: the error says enough
-        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, Any]) -> None:

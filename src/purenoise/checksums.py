@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from purenoise.smallfile import check_small
+
 KEY = "sha256"
 LINE = b"\npurenoise sha256 %s\n"  # after a state
 TAIL = len(LINE % (b"0" * 64))
@@ -38,6 +40,7 @@ def line_fits(path: Path) -> bool | None:
     Raises:
         OSError: If it cannot be read.
     """
+    check_small(path)  # a FIFO would be waited at, a device read for ever
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - TAIL))

@@ -27,12 +27,7 @@ from purenoise.methods import Phase
 from purenoise.names import KNOWN_DATA
 from purenoise.network import lay_out, noted_network
 from purenoise.overrides import as_typed, plain
-from purenoise.prepare import (
-    Prepared,
-    check_folder_unchanged,
-    placed,
-    prepare,
-)
+from purenoise.prepare import Prepared, check_folder_unchanged, placed, prepare
 from purenoise.recipe import Recipe, load_recipe, recipe_for
 from purenoise.runidentity import run_identity, run_path
 from purenoise.runlog import RunFolder, RunLog, inherited, read_events
@@ -227,7 +222,9 @@ class _Experiment:
                 adjusted = recipe.resolved_method().post is not None
 
                 def end() -> str:
-                    summary = finish(model, history, data, self.files, head, adjusted=adjusted)
+                    summary = finish(
+                        model, history, data, self.files, head, should_stop, adjusted=adjusted
+                    )
                     summary["seconds"] = time.perf_counter() - self.started
                     self._tell("end", {"test": summary["test"], "seconds": summary["seconds"]})
                     return self.files.write_summary(summary)

@@ -28,6 +28,7 @@ import torch
 from purenoise import yamlfile
 from purenoise.checkpoint import load_plain, write_whole
 from purenoise.errors import RunError
+from purenoise.runlinks import refuse_links
 from purenoise.runlog import writing
 from purenoise.training import State
 
@@ -72,8 +73,8 @@ class LdamFiles:
         say: Prints a line.
 
     Raises:
-        RunError: When the run starts, if a folder cannot be made; later, if a file cannot be
-            written.
+        RunError: If a folder has a link that leads out of it; when the run starts, if a folder
+            cannot be made; later, if a file cannot be written.
     """
 
     def __init__(
@@ -84,6 +85,8 @@ class LdamFiles:
         settings: Mapping[str, Any],
         say: Callable[[str], None],
     ) -> None:
+        refuse_links(log)
+        refuse_links(model)
         self.log, self.flags, self.settings, self.say = log, flags, settings, say
         self.checkpoint = model / "ckpt.pth.tar"
         self.best = model / "ckpt.best.pth.tar"

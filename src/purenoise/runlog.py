@@ -26,6 +26,7 @@ from purenoise import yamlfile
 from purenoise.checksums import event_line, event_of, sha256_fits, with_sha256
 from purenoise.data.cacheroot import LOCK, locked
 from purenoise.errors import RunError
+from purenoise.runlinks import refuse_links
 from purenoise.wholefile import make_folders, write_whole, writing
 
 PROBE = 1 << 18  # bytes that must fit before a run begins
@@ -43,8 +44,9 @@ def holding(folder: Path, busy: RunError) -> Iterator[None]:
         busy: What to raise if another process holds it.
 
     Raises:
-        RunError: ``busy``, or that the folder cannot be written.
+        RunError: ``busy``, or that the folder cannot be written or a link leads out of it.
     """
+    refuse_links(folder)
     with writing(folder):
         make_folders(folder)
     with ExitStack() as stack:

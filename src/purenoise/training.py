@@ -22,7 +22,7 @@ from purenoise.augment import Augment, normalize
 from purenoise.auxbn import begin_auxiliary
 from purenoise.draws import Draws, PartOfBatch
 from purenoise.errors import RunError, TrainingError
-from purenoise.evaluate import predict_together
+from purenoise.evaluate import Interrupted, predict_together
 from purenoise.feed import Feed
 from purenoise.finetune import freeze
 from purenoise.headstage import HeadStages, stages_of
@@ -59,10 +59,6 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
-    """Training was asked to stop; the state was saved."""
-
-
 class Fit:
     """A training run in progress.
 
@@ -79,7 +75,7 @@ class Fit:
             ``warning``.
         save: Called with a state that can be resumed, whenever one should be kept.
         on_epoch: Called with the state after every epoch.
-        should_stop: Asked after every step; True saves the state and raises :class:`Interrupted`.
+        should_stop: Asked after every batch; True saves the state and raises :class:`Interrupted`.
     """
 
     def __init__(
@@ -203,7 +199,11 @@ class Fit:
         record = {"epoch": epoch, "phase": self.phases.index(phase), "lr": lr, **means}
         self._refuse_non_finite(record["loss"], epoch, len(plans) - 1, lr)
         record["seconds"] = meter.seconds(started)
-        self._evaluate(epoch, record)
+        try:
+            self._evaluate(epoch, record)
+        except Interrupted:  # all steps are taken: whoever goes on begins with the evaluation
+            self._save(epoch, len(plans), meter.sums(self.team))
+            raise
         self.history.append(record)
         self.listener("epoch", record)
         self.on_epoch(self._state(epoch + 1, 0, {}))
@@ -321,7 +321,7 @@ class Fit:
         for name in ("val", "test"):
             split = getattr(self.data.dataset, name)
             if split is not None and len(split):
-                logits = predict_together(self.model, split, self.data, self.team)
+                logits = predict_together(self.model, split, self.data, self.team, self.should_stop)
                 if not np.isfinite(logits).all():
                     raise TrainingError(
                         f"After epoch {epoch + 1} outputs on the {name} images are not finite.",
