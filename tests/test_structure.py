@@ -31,7 +31,7 @@ FLOORS: dict[int, list[str]] = {
         "noisesource", "fitting", "runtime", "team", "resuming", "runidentity", "speed", "step",
         "finetune", "modelinput", "feed", "network", "prepare", "plan", "optimizer", "meter",
         "training", "evaluate", "probes", "checkpoint", "runlog", "predictions", "finishing",
-        "experiment", "predict", "wholefile", "runlinks", "summaryform",
+        "experiment", "predict", "wholefile", "runlinks", "eventlog", "stateform", "summaryform",
         "estimatorfit", "datasources",
         "lab", "lab.*",
         "posthoc", "posthoc.*",

@@ -98,7 +98,7 @@ def event_of(line: str) -> dict[str, Any] | None:
     """Return the event in a line, without its checksum; None if it is torn or changed."""
     try:
         event = json.loads(line)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, MemoryError):
         return None
     if not isinstance(event, dict) or "event" not in event:
         return None

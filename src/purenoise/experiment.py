@@ -30,7 +30,7 @@ from purenoise.overrides import as_typed, plain
 from purenoise.prepare import Prepared, check_folder_unchanged, placed, prepare
 from purenoise.recipe import Recipe, load_recipe, recipe_for
 from purenoise.runidentity import run_identity, run_path
-from purenoise.runlog import RunFolder, RunLog, inherited, read_events
+from purenoise.runlog import RunFolder, RunLog, inherited, line_of, read_events
 from purenoise.runtime import (
     environment,
     is_out_of_memory,
@@ -293,8 +293,7 @@ class _Experiment:
         head = f"# purenoise {self.environment['purenoise']}: the whole recipe of this run\n"
         digest = self.recipe.digest()
         write_whole(self.files.recipe, f"{head}{self.recipe.to_yaml()}digest: {digest}\n")
-        begun = [e for e in read_events(self.files.events) if e["event"] == "start"]
-        self.command = begun[0].get("command", self.command) if begun else self.command
+        self.command = line_of(read_events(self.files.events), self.command)
         theirs = state is self.shared or (self.resume is not None and state is self.resume[0])
         self.log = RunLog(self.files, state.epoch, state.history, shared=theirs)
 

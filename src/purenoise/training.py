@@ -40,6 +40,7 @@ from purenoise.prepare import Prepared
 from purenoise.recipe import Recipe
 from purenoise.runtime import AUGMENT, HEAD, MIX, MODEL, generator, stream_seed
 from purenoise.speed import Switches
+from purenoise.stateform import load_optimizer
 from purenoise.step import Step
 from purenoise.team import Team, shared
 
@@ -140,8 +141,8 @@ class Fit:
         if state.model:
             try:
                 self.model.load_state_dict(state.model)
-                self.optimizer.load_state_dict(state.optimizer)
-            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                load_optimizer(self.optimizer, state.optimizer)
+            except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
                 raise RunError(
                     f"The saved state is not of this model: {str(error).splitlines()[0]}",
                     "Remove the run folder to begin again.",

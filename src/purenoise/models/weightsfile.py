@@ -186,7 +186,7 @@ def load_plain(path: Path) -> Any:
     check_small(path)
     with path.open("rb") as file:
         start = file.read(4)
-    if not start.startswith(STARTS) or _is_compressed(path):
+    if not start.startswith(STARTS) or is_compressed(path):
         raise ValueError("torch writes no such file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a stranger's pickle: the error says enough
@@ -205,7 +205,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _is_compressed(path: Path) -> bool:
+def is_compressed(path: Path) -> bool:
     """Return whether an archive may grow when it is read; those of torch.save never do."""
     if not zipfile.is_zipfile(path):
         return False
