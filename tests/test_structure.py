@@ -32,7 +32,7 @@ FLOORS: dict[int, list[str]] = {
         "speed", "step", "finetune", "modelinput", "feed", "network", "prepare", "plan",
         "optimizer", "meter", "training", "evaluate", "probes", "checkpoint", "runlog",
         "predictions", "finishing",
-        "experiment", "predict", "wholefile", "summaryform",
+        "experiment", "predict", "wholefile", "runlinks", "eventlog", "stateform", "summaryform",
         "estimatorfit", "datasources",
         "lab", "lab.*",
         "posthoc", "posthoc.*",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -26,6 +25,8 @@ from torch import Tensor, nn
 
 from purenoise.checksums import KEY, checksum_line, line_fits, tensors_fit, tensors_sha256
 from purenoise.errors import RunError
+from purenoise.models.weightsfile import is_compressed, load_plain
+from purenoise.stateform import fault_of_state
 from purenoise.training import State
 from purenoise.wholefile import write_whole, writing
 
@@ -83,13 +84,16 @@ def load_state(folder: Path) -> tuple[State, dict[str, Any], list[str]] | None:
             if not is_whole(path):
                 raise ValueError("its checksum does not fit")
             content = load_plain(path)
-            identity, version = content.pop("identity"), content.pop("version")
+            version = content.pop("version")
             if version not in READS:
                 raise RunError(
                     f"{path} has version {version}; this purenoise reads "
                     f"{' and '.join(map(str, READS))}.",
                     "Go on with the purenoise that it was begun with.",
                 )
+            if fault := fault_of_state(content):
+                raise ValueError(fault)
+            identity = content.pop("identity")
             return State(**content), identity, damaged
         except RunError:
             raise
@@ -118,7 +122,7 @@ def is_whole(path: Path) -> bool:
         Exception: Of several types, if it is a damaged archive.
     """
     fits = line_fits(path)
-    if fits is None and zipfile.is_zipfile(path):
+    if fits is None and zipfile.is_zipfile(path) and not is_compressed(path):
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
     return fits is not False
@@ -139,17 +143,6 @@ def set_damaged_aside(folder: Path) -> None:
             path.replace(folder / "damaged.pt")
 
 
-def load_plain(path: Path) -> Any:
-    """Read tensors and plain values with torch, onto the CPU; nothing in the file is executed.
-
-    Raises:
-        Exception: Of a dozen types, none in common, if the file is anything else.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a stranger's pickle: the error says enough
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Write a model's weights as safetensors, with ``metadata`` (JSON) in the header.
 
@@ -168,27 +161,15 @@ def load_weights(path: Path, model: nn.Module) -> None:
         RunError: If the file is missing, truncated, a pickle, or of another model (the first
             differences are named).
     """
-    tensors = _read_tensors(path)
     own = model.state_dict()
-    wrong = [f"{k} is missing" for k in own.keys() - tensors.keys()]
-    wrong += [f"{k} is not in the model" for k in tensors.keys() - own.keys()]
-    wrong += [
-        f"{k} has shape {tuple(tensors[k].shape)}, not {tuple(own[k].shape)}"
-        for k in own.keys() & tensors.keys()
-        if own[k].shape != tensors[k].shape
-    ]
-    if wrong:
-        raise RunError(
-            f"{path} holds the weights of another model: {'; '.join(sorted(wrong)[:3])}"
-            + (f" and {len(wrong) - 3} more differences." if len(wrong) > 3 else "."),
-            "The recipe beside the weights says which model they belong to.",
-        )
-    tensors = OrderedDict(tensors)  # mnasnet of torchvision takes no dict without its versions:
+    # mnasnet of torchvision takes no dict without its versions:
+    tensors = OrderedDict(_read_tensors(path, own))
     tensors._metadata = own._metadata  # type: ignore[attr-defined]
     model.load_state_dict(tensors)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read what has the names and shapes of a network's own tensors, which the header says."""
     if not path.is_file():
         raise RunError(f"There are no weights at {path}.", "A finished run has them; train first.")
     with path.open("rb") as file:
@@ -201,12 +182,33 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         )
     try:
         with safe_open(path, framework="pt") as file:
+            _refuse_other_model(path, own, {
+                key: tuple(file.get_slice(key).get_shape()) for key in file.keys()  # noqa: SIM118
+            })  # fmt: skip
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             if not tensors_fit(tensors, file.metadata()):
                 raise ValueError("it was changed or damaged, its checksum does not fit")
             return tensors
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
         raise RunError(
             f"{path} is truncated or no safetensors file: {error}.",
             "Take another copy, or train again.",
         ) from error
+
+
+def _refuse_other_model(
+    path: Path, own: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    wrong = [f"{k} is missing" for k in own.keys() - shapes.keys()]
+    wrong += [f"{k} is not in the model" for k in shapes.keys() - own.keys()]
+    wrong += [
+        f"{k} has shape {shapes[k]}, not {tuple(own[k].shape)}"
+        for k in own.keys() & shapes.keys()
+        if tuple(own[k].shape) != shapes[k]
+    ]
+    if wrong:
+        raise RunError(
+            f"{path} holds the weights of another model: {'; '.join(sorted(wrong)[:3])}"
+            + (f" and {len(wrong) - 3} more differences." if len(wrong) > 3 else "."),
+            "The recipe beside the weights says which model they belong to.",
+        )

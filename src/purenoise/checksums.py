@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from purenoise.smallfile import check_small
+
 KEY = "sha256"
 LINE = b"\npurenoise sha256 %s\n"  # after a state
 TAIL = len(LINE % (b"0" * 64))
@@ -38,6 +40,7 @@ def line_fits(path: Path) -> bool | None:
     Raises:
         OSError: If it cannot be read.
     """
+    check_small(path)  # a FIFO would be waited at, a device read for ever
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - TAIL))
@@ -95,7 +98,7 @@ def event_of(line: str) -> dict[str, Any] | None:
     """Return the event in a line, without its checksum; None if it is torn or changed."""
     try:
         event = json.loads(line)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, MemoryError):
         return None
     if not isinstance(event, dict) or "event" not in event:
         return None

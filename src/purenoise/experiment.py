@@ -26,15 +26,10 @@ from purenoise.fitting import make_plain, make_ready, phases_of, refuse_alone_on
 from purenoise.methods import Phase
 from purenoise.network import lay_out, noted_network
 from purenoise.overrides import as_typed, plain
-from purenoise.prepare import (
-    Prepared,
-    check_folder_unchanged,
-    placed,
-    prepare,
-)
+from purenoise.prepare import Prepared, check_folder_unchanged, placed, prepare
 from purenoise.recipe import Recipe, load_recipe, plain_recipe
 from purenoise.runidentity import run_identity, run_path
-from purenoise.runlog import RunFolder, RunLog, inherited, read_events
+from purenoise.runlog import RunFolder, RunLog, inherited, line_of, read_events
 from purenoise.runtime import (
     environment,
     is_out_of_memory,
@@ -216,7 +211,9 @@ class _Experiment:
                 adjusted = recipe.resolved_method().post is not None
 
                 def end() -> str:
-                    summary = finish(model, history, data, self.files, head, adjusted=adjusted)
+                    summary = finish(
+                        model, history, data, self.files, head, should_stop, adjusted=adjusted
+                    )
                     summary["seconds"] = time.perf_counter() - self.started
                     self._tell("end", {"test": summary["test"], "seconds": summary["seconds"]})
                     return self.files.write_summary(summary)
@@ -285,8 +282,7 @@ class _Experiment:
         head = f"# purenoise {self.environment['purenoise']}: the whole recipe of this run\n"
         digest = self.recipe.digest()
         write_whole(self.files.recipe, f"{head}{self.recipe.to_yaml()}digest: {digest}\n")
-        begun = [e for e in read_events(self.files.events) if e["event"] == "start"]
-        self.command = begun[0].get("command", self.command) if begun else self.command
+        self.command = line_of(read_events(self.files.events), self.command)
         theirs = state is self.shared or (self.resume is not None and state is self.resume[0])
         self.log = RunLog(self.files, state.epoch, state.history, shared=theirs)
 

@@ -8,10 +8,11 @@ from typing import Any
 from torch import nn
 
 from purenoise.checkpoint import save_weights
-from purenoise.evaluate import evaluate_split
+from purenoise.evaluate import Interrupted, Question, evaluate_split, never
 from purenoise.predictions import write_predictions
 from purenoise.prepare import Prepared
 from purenoise.probes import probe
+from purenoise.resuming import stopped
 from purenoise.runlog import RunFolder
 
 
@@ -21,6 +22,7 @@ def finish(
     data: Prepared,
     files: RunFolder,
     head: Mapping[str, Any],
+    stopping: Question = never,
     *,
     adjusted: bool = False,
 ) -> dict[str, Any]:
@@ -34,16 +36,36 @@ def finish(
         head: What the summary says of the run beside its numbers.
         adjusted: Whether the network is another one than the last epoch's, so that the epochs'
             numbers say nothing of it.
+        stopping: Asked between batches; the run then goes on from its last state.
+
+    Raises:
+        RunError: That it was stopped, or that a file cannot be written.
     """
+    try:
+        return _finish(model, history, data, files, head, stopping, adjusted=adjusted)
+    except Interrupted as error:
+        raise stopped(files.state, head["command"]) from error
+
+
+def _finish(
+    model: nn.Module,
+    history: list[dict[str, Any]],
+    data: Prepared,
+    files: RunFolder,
+    head: Mapping[str, Any],
+    stopping: Question,
+    *,
+    adjusted: bool,
+) -> dict[str, Any]:
     split = data.dataset.test
     summary: dict[str, Any] = {"status": "finished", "selection": "last epoch", **head}
     summary["test"], logits = None, None
     if len(split):
-        summary["test"], logits = evaluate_split(model, split, data)
+        summary["test"], logits = evaluate_split(model, split, data, stopping)
         write_predictions(files.predictions, logits, split.labels)
     val = data.dataset.val
-    summary["val"] = evaluate_split(model, val, data)[0] if val and len(val) else None
-    summary["probes"] = probe(model, data, logits)
+    summary["val"] = evaluate_split(model, val, data, stopping)[0] if val and len(val) else None
+    summary["probes"] = probe(model, data, logits, stopping)
     tested = [] if adjusted else [h for h in history if "test" in h]
     scores = [(h["test"]["accuracy"], h["epoch"]) for h in tested]
     best = max(scores, default=(None, None))

@@ -29,10 +29,14 @@ from purenoise import yamlfile
 from purenoise.checkpoint import load_plain, write_whole
 from purenoise.confusion import Confusion
 from purenoise.errors import RunError
+from purenoise.runlinks import refuse_links
 from purenoise.runlog import writing
+from purenoise.smallfile import MIB, read_small
+from purenoise.stateform import fault_of_state
 from purenoise.training import State
 
 VERSION = 1
+MOST_LOG = 1024 * MIB  # of log_train.csv
 OURS = "purenoise"
 _LINE = re.compile(r"Epoch: \[(\d+)\]\[(\d+)/")
 _MOST_LABELLED = 20  # classes, in the picture of the confusion matrix
@@ -73,8 +77,8 @@ class LdamFiles:
         say: Prints a line.
 
     Raises:
-        RunError: When the run starts, if a folder cannot be made; later, if a file cannot be
-            written.
+        RunError: If a folder has a link that leads out of it; when the run starts, if a folder
+            cannot be made; later, if a file cannot be written.
     """
 
     def __init__(
@@ -85,6 +89,8 @@ class LdamFiles:
         settings: Mapping[str, Any],
         say: Callable[[str], None],
     ) -> None:
+        refuse_links(log)
+        refuse_links(model)
         self.log, self.flags, self.settings, self.say = log, flags, settings, say
         self.checkpoint = model / "ckpt.pth.tar"
         self.best = model / "ckpt.best.pth.tar"
@@ -262,12 +268,14 @@ def resumable(
         RunError: If it was written by another script or with other settings (named).
     """
     ours = content.get(OURS)
-    if not isinstance(ours, dict) or ours.get("version") != VERSION:
+    form = {"version": int, "identity": dict, "settings": dict, "history": list}
+    is_form = isinstance(ours, dict) and all(isinstance(ours.get(k), t) for k, t in form.items())
+    if not isinstance(ours, dict) or not is_form or ours["version"] != VERSION:
         raise RunError(
             f"{path} was not written by this script, so a run cannot go on from it exactly.",
             "-e evaluates it, if the network is the same.",
         )
-    if ours["identity"]["recipe"] != digest:
+    if ours["identity"].get("recipe") != digest:
         was = ours["settings"]
         found = [f"{key} was {was.get(key)!r} and is {value!r}"
                  for key, value in settings.items() if was.get(key) != value]  # fmt: skip
@@ -275,6 +283,11 @@ def resumable(
             f"{path} was written with other settings: {'; '.join(found) or 'another version'}.",
             "Give the flags of that run, or leave --resume out to begin another.",
         )
+    kept = {"epoch": content["epoch"], "step": 0, "model": content["state_dict"], "meters": {},
+            "optimizer": content["optimizer"], "history": ours["history"],
+            "identity": ours["identity"]}  # fmt: skip
+    if fault := fault_of_state(kept):
+        raise RunError(f"{path} is damaged: {fault}.", "Take another copy, or train again.")
     state = State(content["epoch"], 0, content["state_dict"], content["optimizer"], {},
                   list(ours["history"]))  # fmt: skip
     return state, dict(ours["identity"])
@@ -282,7 +295,10 @@ def resumable(
 
 def _keep_lines(path: Path, until: tuple[int, int]) -> None:
     """Drop the lines of steps that will be taken (again)."""
-    lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
+    lines: list[str] = []
+    if path.exists():
+        with writing(path):
+            lines = read_small(path, MOST_LOG).decode("utf-8", "replace").splitlines()
     found = ((_LINE.match(line), line) for line in lines)
     kept = [line for m, line in found if m and (int(m[1]), int(m[2])) < until]
     write_whole(path, "".join(f"{line}\n" for line in kept))

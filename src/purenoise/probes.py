@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from purenoise.augment import normalize
 from purenoise.data.decode import is_image, load_image, to_pixels
 from purenoise.errors import DataError, PureNoiseError
+from purenoise.evaluate import Interrupted, Question, evaluating, never
 from purenoise.noise import noise_images
 from purenoise.prepare import Prepared
 from purenoise.runtime import generator
@@ -39,28 +40,33 @@ PHOTOGRAPHS = "patches of scikit-learn's two sample photographs"
 
 
 def probe(
-    model: nn.Module, data: Prepared, test_logits: NDArray[np.float32] | None
-) -> dict[str, Any]:
+    model: nn.Module, data: Prepared, test_logits: NDArray[np.float32] | None,
+    stopping: Question = never,
+) -> dict[str, Any]:  # fmt: skip
     """Ask a network about noise images and about images of no class.
 
     Args:
         model: Left in the mode in which it was.
         data: What it was trained on: size, constants of normalisation, statistics of the noise.
         test_logits: Of its test images, shape (N, C); None if there are none.
+        stopping: Asked before each batch.
 
     Returns:
         Plain numbers (JSON): ``test`` with the mean of the largest probability, ``noise`` and
         ``no_class`` with what :func:`describe` says; ``no_class`` is None if scikit-learn lacks its
         photographs.
+
+    Raises:
+        Interrupted: If it was told to stop.
     """
     shape = data.dataset.image_shape
-    noise = _ask(model, _noise(shape, data), data.mean, data.std)
+    noise = _ask(model, _noise(shape, data), data.mean, data.std, stopping)
     try:
         patches = photograph_patches(shape)
     except (OSError, ImportError):  # some packagings leave the photographs out
         other = None
     else:
-        logits = _ask(model, _pieces(patches), data.mean, data.std)
+        logits = _ask(model, _pieces(patches), data.mean, data.std, stopping)
         other = describe(logits, test_logits, PHOTOGRAPHS)
     kind = "drawn as OPeN draws them"
     test = None if test_logits is None else {"confidence": _mean_confidence(test_logits)}
@@ -174,17 +180,17 @@ def _pieces(images: NDArray[np.uint8]) -> Iterator[Tensor]:
         yield torch.from_numpy(images[start : start + BATCH]) / 255
 
 
-def _ask(model: nn.Module, batches: Iterator[Tensor], mean: Any, std: Any) -> NDArray[np.float64]:
+def _ask(
+    model: nn.Module, batches: Iterator[Tensor], mean: Any, std: Any, stopping: Question = never
+) -> NDArray[np.float64]:
     """Return the logits of images in [0, 1], shape (N, C)."""
-    first = next(model.parameters())
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        parts = [
-            model(normalize(b.to(first.device, first.dtype), mean, std)).double().cpu()
-            for b in batches
-        ]
-    model.train(was_training)
+    first, parts = next(model.parameters()), []
+    with torch.inference_mode(), evaluating(model):
+        for b in batches:
+            if stopping():
+                raise Interrupted
+            b = b.to(first.device, first.dtype)
+            parts.append(model(normalize(b, mean, std)).double().cpu())
     return torch.cat(parts).numpy()
 
 

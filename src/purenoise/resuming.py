@@ -14,11 +14,13 @@ from purenoise.datasection import Data
 from purenoise.errors import RunError, TrainingError
 from purenoise.prepare import check_unchanged
 from purenoise.runlog import RunFolder
+from purenoise.stateform import fault_of_history
 from purenoise.team import shared as shared_by_all
 from purenoise.training import State
 
 # What must be as it was, or the result would not be the same.
 BOUND = ("recipe", "device", "threads", "torch", "speed", "noise_images", "processes")
+ANEW = "Remove the run folder to begin again."
 
 
 def state_to_go_on(
@@ -66,6 +68,8 @@ def state_to_go_on(
                 "out=FOLDER.",
             )
     check_unchanged(known, dataset, data, files.path)
+    if fault := fault_of_history(state.history, state.epoch):
+        raise RunError(f"The state in {files.state} cannot be used: {fault}.", ANEW)
     if warnings:  # a damaged one that stays would take the good one's place with the next save
         set_damaged_aside(files.state)
     return state

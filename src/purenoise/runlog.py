@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +24,19 @@ from pathlib import Path
 from typing import Any
 
 from purenoise import yamlfile
-from purenoise.checksums import event_line, event_of, sha256_fits, with_sha256
+from purenoise.checksums import event_line, sha256_fits, with_sha256
 from purenoise.data.cacheroot import LOCK, locked
 from purenoise.errors import RunError
+from purenoise.eventlog import read_log
+from purenoise.runlinks import refuse_links
+from purenoise.smallfile import MIB, read_small
 from purenoise.wholefile import make_folders, write_whole, writing
 
+MEND = "Remove that file and run the same line again: the end of the run is repeated."
 PROBE = 1 << 18  # bytes that must fit before a run begins
+MOST_BYTES = 256 * MIB  # of a summary; one of 8,142 classes takes less than 1
+OUR_LINES = (("purenoise", "train"), ("python", "cifar_train.py"))
+ABOUT_LINE = ("event", "time", "shared")  # of an event, beside its content
 COLUMNS = ("epoch", "phase", "lr", "loss", "accuracy", "noise_rows", "seconds",
            "val_accuracy", "val_balanced_accuracy", "test_accuracy", "test_balanced_accuracy",
            "test_many", "test_medium", "test_few")  # fmt: skip
@@ -43,8 +51,9 @@ def holding(folder: Path, busy: RunError) -> Iterator[None]:
         busy: What to raise if another process holds it.
 
     Raises:
-        RunError: ``busy``, or that the folder cannot be written.
+        RunError: ``busy``, or that the folder cannot be written or a link leads out of it.
     """
+    refuse_links(folder)
     with writing(folder):
         make_folders(folder)
     with ExitStack() as stack:
@@ -100,19 +109,21 @@ class RunFolder:
         Raises:
             RunError: If the file cannot be read.
         """
-        if not self.summary_file.exists():
-            return None
         try:
-            summary = dict(json.loads(self.summary_file.read_text(encoding="utf-8")))
+            if not self.summary_file.exists():
+                return None
+            summary = dict(json.loads(read_small(self.summary_file, MOST_BYTES)))
             if not {"status", "test", "class_names"} <= summary.keys():
                 raise ValueError("it is no summary of a run")
             if not sha256_fits(summary):
                 raise ValueError("it was changed or damaged, its checksum does not fit")
             return summary
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError, MemoryError) as error:
+            known = {RecursionError: "brackets within brackets", MemoryError: "too little memory"}
+            reason = known.get(type(error)) or getattr(error, "strerror", None) or error
             raise RunError(
-                f"{self.summary_file} cannot be read: {error}.",
-                "Remove that file and run the same line again: the end of the run is repeated.",
+                f"{self.summary_file} cannot be read: {reason}.",
+                MEND,
             ) from error
 
     def write_summary(self, summary: Mapping[str, Any]) -> str:
@@ -174,8 +185,9 @@ class RunFolder:
             return
         found = yamlfile.load(self.recipe).get("digest")
         if found != digest:
+            short = found[:8] if isinstance(found, str) else "without a digest"  # or all aliases
             raise RunError(
-                f"{self.path} holds a run of another recipe ({str(found)[:8]}, not {digest[:8]}).",
+                f"{self.path} holds a run of another recipe ({short}, not {digest[:8]}).",
                 "Choose another place with out=FOLDER, or move that folder away.",
             )
 
@@ -200,11 +212,7 @@ class RunLog:
         shared: bool = False,
     ) -> None:
         self.folder = folder
-        kept = [
-            event
-            for event in read_events(folder.events)
-            if event.get("epoch", -1) < next_epoch and event["event"] != "end"
-        ]
+        kept = [event for event in read_events(folder.events) if _stays(event, next_epoch)]
         kept, filled = _mended(kept, history[:next_epoch], shared=shared)
         self._history: list[Mapping[str, Any]] = [e for e in kept if e["event"] == "epoch"]
         self._history.sort(key=lambda e: e["epoch"])
@@ -212,10 +220,14 @@ class RunLog:
             write_whole(folder.events, "".join(map(event_line, kept)))
             self._file = folder.events.open("a", encoding="utf-8")
             self._board = _tensorboard(folder.tensorboard, next_epoch)
-            for record in filled:
-                self._write_board(record)
-            if self._history or folder.metrics.exists():
-                self._write_metrics()
+            try:
+                for record in filled:
+                    self._write_board(record)
+                if self._history or folder.metrics.exists():
+                    self._write_metrics()
+            except BaseException:
+                self.close()  # or TensorBoard's thread goes on writing
+                raise
 
     def __call__(self, name: str, content: Mapping[str, Any]) -> None:
         """Write an event (steps are not kept)."""
@@ -258,10 +270,7 @@ class RunLog:
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """Return the events in a file; lines that are torn or damaged are left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [event for line in lines if (event := event_of(line)) is not None]
+    return read_log(path).events
 
 
 def inherited(path: Path) -> list[str]:
@@ -270,22 +279,52 @@ def inherited(path: Path) -> list[str]:
     return [f"The first {n} epochs were trained by another run that begins alike."] * (n > 0)
 
 
+def line_of(events: Sequence[Mapping[str, Any]], own: str) -> str:
+    """Return the line by which a run was begun, as its first event says.
+
+    Args:
+        events: Of the run.
+        own: The line of now, for a run without events or of a stranger's whose line is no command
+            of ours alone: people copy it.
+
+    Example:
+        >>> line_of([{"event": "start", "command": "purenoise train; rm x"}], "purenoise train a")
+        'purenoise train a'
+    """
+    found = next((e.get("command") for e in events if e["event"] == "start"), None)
+    try:
+        words = shlex.split(found) if isinstance(found, str) else []
+    except ValueError:  # a quote without end
+        return own
+    is_ours = tuple(words[:2]) in OUR_LINES and shlex.join(words) == found and "\n" not in found
+    return str(found) if is_ours else own
+
+
+def _stays(event: Mapping[str, Any], next_epoch: int) -> bool:
+    """Whether an event is of what comes before an epoch; a stranger's may hold anything."""
+    epoch = event.get("epoch", -1)
+    least = 0 if event["event"] == "epoch" else -1
+    is_number = isinstance(epoch, int) and not isinstance(epoch, bool)
+    return is_number and least <= epoch < next_epoch and event["event"] != "end"
+
+
 def _mended(
     events: list[dict[str, Any]], history: Sequence[Mapping[str, Any]], *, shared: bool
 ) -> tuple[list[dict[str, Any]], list[Mapping[str, Any]]]:
     """Return events of which every epoch says what the state says, and the records put in."""
-    theirs = max((e["epoch"] for e in events if e.get("shared")), default=-1)
-    logged = {e["epoch"]: e for e in events if e["event"] == "epoch"}
+    theirs = max((e.get("epoch", -1) for e in events if e.get("shared")), default=-1)
+    logged = {e.get("epoch"): e for e in events if e["event"] == "epoch"}
     filled = []
     for record in history:
         event = logged.get(record["epoch"], {})
-        if json.dumps({key: event.get(key) for key in record}) != json.dumps(record):
+        said = {key: value for key, value in event.items() if key not in ABOUT_LINE}
+        if json.dumps(said, sort_keys=True) != json.dumps(record, sort_keys=True):
             mark = {"shared": True} if shared or record["epoch"] <= theirs else {}
             logged[record["epoch"]] = {
                 "event": "epoch", "time": round(time.time(), 3), **mark, **record,
             }  # fmt: skip
             filled.append(record)
-    others = [e for e in events if e["event"] != "epoch" or logged[e["epoch"]] is e]
+    others = [e for e in events if e["event"] != "epoch" or logged.get(e.get("epoch")) is e]
     return others + [logged[record["epoch"]] for record in filled], filled
 
 

@@ -47,8 +47,12 @@ def read_small(path: str | Path, most: int) -> bytes:
     return content
 
 
-def check_small(path: str | Path, most: int) -> None:
+def check_small(path: str | Path, most: int | None = None) -> None:
     """Refuse what `read_small` refuses, for somebody else who will read the file.
+
+    Args:
+        path: Of the file; links are followed.
+        most: Bytes that it may have; None: any number.
 
     Raises:
         OSError: It is missing, no ordinary file, or larger; ``strerror`` says why.
@@ -56,7 +60,7 @@ def check_small(path: str | Path, most: int) -> None:
     info = os.stat(path)
     if not stat.S_ISREG(info.st_mode):
         raise OSError(errno.EINVAL, "it is no ordinary file")
-    if info.st_size > most:
+    if most is not None and info.st_size > most:
         raise OSError(errno.EFBIG, f"it is larger than {most / MIB:g} MiB")
 
 

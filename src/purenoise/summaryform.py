@@ -15,12 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from purenoise.confusion import Confusion
 from purenoise.errors import RunError
 from purenoise.metrics import evaluate_confusion
-from purenoise.runlog import RunFolder
-from purenoise.smallfile import MIB, check_small
+from purenoise.runlog import MEND, RunFolder
 
-MOST_BYTES = 256 * MIB  # of a summary; one of 8,142 classes takes less than 1
 LONGEST_NAME = 5000  # letters of a class's name: a path, at most
-MEND = "Remove that file and run the same line again: the end of the run is repeated."
 LATER = ("recipe", "method", "seed", "digest", "command", "augment", "notes", "subset_sha256",
          "fingerprint", "n_train", "n_val", "n_test")  # fmt: skip
 SAME = 1e-9  # numbers that differ by less differ by rounding
@@ -177,7 +174,7 @@ def read_summary(folder: RunFolder) -> dict[str, Any] | None:
     Raises:
         RunError: If the file cannot be read, or something is missing in it or out of bounds.
     """
-    summary = readable_summary(folder)
+    summary = folder.summary()
     if summary is None:
         return None
     missing = [key for key in LATER if key not in summary]
@@ -185,22 +182,6 @@ def read_summary(folder: RunFolder) -> dict[str, Any] | None:
     if fault:
         raise RunError(f"{folder.summary_file} cannot be read: {fault}.", MEND)
     return summary
-
-
-def readable_summary(folder: RunFolder) -> dict[str, Any] | None:
-    """Return the summary of a finished run as it is written, or None.
-
-    Raises:
-        RunError: If the file cannot be read.
-    """
-    path = folder.summary_file
-    try:
-        if path.exists():
-            check_small(path, MOST_BYTES)  # no FIFO, no device, no terabyte
-        return folder.summary()
-    except (OSError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or "brackets within brackets"
-        raise RunError(f"{path} cannot be read: {reason}.", MEND) from error
 
 
 def fault_of(summary: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from purenoise.augment import Augment, normalize
 from purenoise.auxbn import begin_auxiliary
 from purenoise.draws import Draws, PartOfBatch
 from purenoise.errors import RunError, TrainingError
-from purenoise.evaluate import predict_together
+from purenoise.evaluate import Interrupted, predict_together
 from purenoise.feed import Feed
 from purenoise.finetune import freeze
 from purenoise.headstage import HeadStages, stages_of
@@ -40,6 +40,7 @@ from purenoise.prepare import Prepared
 from purenoise.recipe import Recipe
 from purenoise.runtime import AUGMENT, HEAD, MIX, MODEL, generator, stream_seed
 from purenoise.speed import Switches
+from purenoise.stateform import load_optimizer
 from purenoise.step import Step
 from purenoise.team import Team, shared
 
@@ -59,10 +60,6 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
-    """Training was asked to stop; the state was saved."""
-
-
 class Fit:
     """A training run in progress.
 
@@ -79,7 +76,7 @@ class Fit:
             ``warning``.
         save: Called with a state that can be resumed, whenever one should be kept.
         on_epoch: Called with the state after every epoch.
-        should_stop: Asked after every step; True saves the state and raises :class:`Interrupted`.
+        should_stop: Asked after every batch; True saves the state and raises :class:`Interrupted`.
     """
 
     def __init__(
@@ -144,8 +141,8 @@ class Fit:
         if state.model:
             try:
                 self.model.load_state_dict(state.model)
-                self.optimizer.load_state_dict(state.optimizer)
-            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                load_optimizer(self.optimizer, state.optimizer)
+            except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
                 raise RunError(
                     f"The saved state is not of this model: {str(error).splitlines()[0]}",
                     "Remove the run folder to begin again.",
@@ -203,7 +200,11 @@ class Fit:
         record = {"epoch": epoch, "phase": self.phases.index(phase), "lr": lr, **means}
         self._refuse_non_finite(record["loss"], epoch, len(plans) - 1, lr)
         record["seconds"] = meter.seconds(started)
-        self._evaluate(epoch, record)
+        try:
+            self._evaluate(epoch, record)
+        except Interrupted:  # all steps are taken: whoever goes on begins with the evaluation
+            self._save(epoch, len(plans), meter.sums(self.team))
+            raise
         self.history.append(record)
         self.listener("epoch", record)
         self.on_epoch(self._state(epoch + 1, 0, {}))
@@ -321,7 +322,7 @@ class Fit:
         for name in ("val", "test"):
             split = getattr(self.data.dataset, name)
             if split is not None and len(split):
-                logits = predict_together(self.model, split, self.data, self.team)
+                logits = predict_together(self.model, split, self.data, self.team, self.should_stop)
                 if not np.isfinite(logits).all():
                     raise TrainingError(
                         f"After epoch {epoch + 1} outputs on the {name} images are not finite.",

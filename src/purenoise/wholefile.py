@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from purenoise.errors import RunError
+from purenoise.runlinks import refuse_links_to
 
 FAILS = (errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -45,8 +46,10 @@ def write_whole(
         flush: Whether to wait for the disk; False for what is made again when it is lost.
 
     Raises:
-        RunError: If it cannot be written, such as on a full disk.
+        RunError: If it cannot be written, such as on a full disk, or a link would lead it out of
+            the folder of its run.
     """
+    refuse_links_to(path)
     data = content.encode() if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.part")
     with writing(path):

@@ -1,6 +1,7 @@
 """Give purenoise thousands of hostile inputs, and count what it does with them.
 
-Run ``python -m tests.hostile --n 2000 --seed 0``.
+Run ``python -m tests.hostile --n 2000 --seed 0``. With ``--csv FILE`` the counts are kept, beside
+those of other seeds that are there; ``python -m tests.hostile.page`` writes them into the docs.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import argparse
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
+from . import page
 from .fuzz import generated
 from .kind import Kind, Outcome, attempt
 from .table import KINDS
@@ -23,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.hostile", description=__doc__)
     parser.add_argument("--n", type=int, default=2000, help="generated inputs")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--csv", type=Path, help="where the counts are written as well")
     parser.add_argument("--only", default="", help="kinds whose names begin so")
     given = parser.parse_args()
     warm_up()
@@ -31,6 +35,8 @@ def main() -> int:
     made = [_told(attempt(k, random, warm=True)) for k in generated(given.n, random)]
     _show("made by hand", by_hand)
     _show("generated", made)
+    if given.csv:
+        page.write(given.csv, given.seed, by_hand, made)
     failed = [o for o in [*by_hand, *made] if o.wrong]
     print(f"{time.perf_counter() - begun:.0f} s")
     return 1 if failed else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 from purenoise.predictions import read_predictions
 from purenoise.recipe import RECIPES, recipe_names
 
-from . import networks, pixels, runs, texts
+from . import networks, pixels, runs, strangers, texts
 from .kind import Kind
-from .warm import base_run, exported
+from .warm import base_run, exported, half_run
 
 TOKENS = (
     *(b"\0", b"\xff", b"\x1b[31m", b"[" * 50, b"{" * 50, b"&a", b"*a", b"<<:", b"!!int"),
@@ -77,10 +78,30 @@ def _changed_summary(folder: Path, random: np.random.Generator) -> Path:
     return runs.folder(change)(folder, None)
 
 
+def _changed_state(folder: Path, random: np.random.Generator) -> Path:
+    """Put something absurd in the place of one to three values of a state, its checksum fitting."""
+
+    def change(content: dict[str, Any]) -> None:
+        for _ in range(int(random.integers(1, 4))):
+            _replace(content, random)
+
+    return runs.folder(strangers.rewritten(change), half_run)(folder, None)
+
+
+def _changed_log(folder: Path, random: np.random.Generator) -> Path:
+    """Change the log of a run that goes on."""
+
+    def change(run: Path) -> None:
+        path = run / "events.jsonl"
+        path.write_bytes(changed(path.read_bytes(), random))
+
+    return runs.folder(change, half_run)(folder, None)
+
+
 def _replace(content: Any, random: np.random.Generator) -> None:
     here = content
     while True:
-        keys = list(here) if isinstance(here, dict) else list(range(len(here)))
+        keys: list[Any] = list(here) if isinstance(here, dict) else list(range(len(here)))
         if not keys:
             return
         key = keys[int(random.integers(len(keys)))]
@@ -88,7 +109,7 @@ def _replace(content: Any, random: np.random.Generator) -> None:
         if isinstance(inner, dict | list) and inner and random.random() < 0.8:
             here = inner
             continue
-        here[key] = LEAVES[int(random.integers(len(LEAVES)))]
+        here[key] = copy.deepcopy(LEAVES[int(random.integers(len(LEAVES)))])
         return
 
 
@@ -130,6 +151,8 @@ def _kinds() -> list[tuple[Kind, float]]:
         ("evaluate", _changed_summary, runs.READERS["evaluate"], 1),
         ("adjust", _changed_summary, runs.READERS["adjust"], 1),
         ("export", _changed_summary, runs.READERS["export"], 0.5),
+        ("goes on", _changed_state, runs.READERS["train"], 1),
+        ("goes on", _changed_log, runs.READERS["train"], 0.5),
     ]  # fmt: skip
     return [(Kind(f"{group}: changed at random", make, read, "either"), weight)
             for group, make, read, weight in table]  # fmt: skip

@@ -38,11 +38,11 @@ KEYS = ("class_names", "image_shape", "counts", "normalize", "test", "test.accur
         "status", "data", "augment", "subset_sha256")  # fmt: skip
 
 
-def folder(change: Change) -> Callable[[Path, Any], Path]:
-    """Return what copies the small run and changes it."""
+def folder(change: Change, base: Callable[[], Path] = base_run) -> Callable[[Path, Any], Path]:
+    """Return what copies a small run, the finished one by default, and changes it."""
 
     def make(inside: Path, _: Any) -> Path:
-        shutil.copytree(base_run(), inside / "run")
+        shutil.copytree(base(), inside / "run")
         (inside / "x.png").write_bytes(GOOD_PNG)
         change(inside / "run")
         return Path("run")
@@ -91,8 +91,9 @@ def recipe(*overrides: str) -> Change:
     def change(run: Path) -> None:
         found = load_recipe(str(run / "recipe.yaml"), overrides)
         (run / "recipe.yaml").write_text(found.to_yaml() + f"digest: {found.digest()}\n")
-        text = json.loads((run / "summary.json").read_text())
-        (run / "summary.json").write_text(json.dumps(text | {"digest": found.digest()}))
+        if (run / "summary.json").exists():
+            text = json.loads((run / "summary.json").read_text())
+            (run / "summary.json").write_text(json.dumps(text | {"digest": found.digest()}))
 
     return change
 
@@ -110,7 +111,9 @@ def linked(name: str, target: str) -> Change:
     return change
 
 
-def _fifo(name: str) -> Change:
+def fifo_for(name: str) -> Change:
+    """Return what puts a FIFO in the place of a file of the run."""
+
     def change(run: Path) -> None:
         (run / name).unlink(missing_ok=True)
         os.mkfifo(run / name)
@@ -153,10 +156,10 @@ OTHERS: dict[str, Change] = {
     "a summary that is a link": linked("summary.json", "../../outside/victim"),
     "a device for a summary": linked("summary.json", "/dev/zero"),
     "a device for events": linked("events.jsonl", "/dev/zero"),
-    "a FIFO for a summary": _fifo("summary.json"),
-    "a FIFO for events": _fifo("events.jsonl"),
-    "a FIFO for predictions": _fifo("predictions.npz"),
-    "a FIFO for weights": _fifo("weights.safetensors"),
+    "a FIFO for a summary": fifo_for("summary.json"),
+    "a FIFO for events": fifo_for("events.jsonl"),
+    "a FIFO for predictions": fifo_for("predictions.npz"),
+    "a FIFO for weights": fifo_for("weights.safetensors"),
     "a recipe that writes elsewhere": recipe("out=/outside"),
     "a recipe for other images": recipe("data=/etc"),
     "a recipe of a huge model": recipe("model=wide_resnet28_10"),

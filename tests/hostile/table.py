@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import networks, pixels, runs, texts
+from . import networks, pixels, runs, strangers, texts
 from .kind import Kind
 
-KINDS: list[Kind] = [*texts.KINDS, *pixels.KINDS, *networks.KINDS, *runs.KINDS]
+KINDS: list[Kind] = [*texts.KINDS, *pixels.KINDS, *networks.KINDS, *runs.KINDS,
+                     *strangers.KINDS]  # fmt: skip

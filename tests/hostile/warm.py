@@ -25,6 +25,30 @@ def base_run() -> Path:
         ).folder
 
 
+class _EnoughError(Exception):
+    """Half of the small run is done."""
+
+
+@functools.cache
+def half_run() -> Path:
+    """Return a small run that was killed in its second of three epochs."""
+    from purenoise.experiment import run_recipe
+    from purenoise.recipe import load_recipe
+
+    words = ["method=erm", "model=small_cnn", "epochs=3", "threads=1", "save_seconds=0",
+             "batch_size=512", f"out={OUT.name}/half"]  # fmt: skip
+    recipe = load_recipe("digits", words)
+
+    def kill(state: object, _: object) -> None:
+        if getattr(state, "epoch", 0) == 2:
+            raise _EnoughError
+
+    folder = Path(OUT.name) / "half-run"
+    with contextlib.suppress(_EnoughError):
+        run_recipe(recipe, recipe, folder=folder, on_epoch=kill)
+    return folder
+
+
 @functools.cache
 def warm_up() -> None:
     """Load every library that an attempt may need: once a limit holds, they do not fit any more."""
@@ -37,7 +61,8 @@ def warm_up() -> None:
 
     assert onnx
     assert onnxruntime
-    run = base_run()
+    run, half = base_run(), half_run()
+    assert (half / "state" / "state.pt").is_file()
     folder = Path(OUT.name) / "images"
     for name in ("a", "b"):
         (folder / name).mkdir(parents=True)

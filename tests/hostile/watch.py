@@ -20,6 +20,7 @@ from typing import Any
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate",
            "os.chmod", "os.chown"}  # fmt: skip
+ENTRIES = {"os.remove", "os.rename", "os.rmdir", "os.symlink", "os.link"}  # which follow no link
 STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "pty.spawn", "os.startfile"}
 CALLS = {"socket.connect", "socket.getaddrinfo"}
 OURS = ("__pycache__", "/dev/null", "matplotlib", "/proc/self/")  # of libraries, harmless
@@ -60,13 +61,21 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
         found.append(f"unpickled {args[0]}.{args[1]}")
 
 
+def _place(name: str, what: str) -> str:
+    """Return what is changed: behind a link, or, where only the entry of a folder is, the link."""
+    if what not in ENTRIES:
+        return os.path.realpath(name)
+    folder, last = os.path.split(os.path.abspath(name))
+    return os.path.join(os.path.realpath(folder), last)
+
+
 def _note(path: str | bytes, what: str, found: list[str]) -> None:
     name = os.fsdecode(path)
     if any(part in name for part in OURS):
         return
     kept, _Watch.found = found, None  # the questions below are no events of the attempt
     try:
-        real = os.path.realpath(name)
+        real = _place(name, what)
         if not real.startswith(_Watch.inside):
             found.append(f"{what}: {real}")
     finally:

@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 from purenoise.data.listfile import Faults, ListedImages
 from purenoise.data.listset import ListedSet
 from purenoise.errors import DataError
+from purenoise.smallfile import MIB, read_small_text
 
 ATTRIBUTES = ("Gray_Hair", "Black_Hair", "Blond_Hair", "Brown_Hair", "Bald")  # M2m's labels 0..4
 N_VAL, N_TEST = 50, 100
+MOST_BYTES = 512 * MIB  # of CelebA's attributes, which take 26
 SHARE = 20  # one training image for so many that have the attribute
 ATTRIBUTE_FILE, IMAGES = "list_attr_celeba.txt", "img_align_celeba"
 
@@ -92,8 +94,8 @@ def read_attributes(file: Path) -> tuple[list[str], NDArray[np.bool_]]:
         DataError: It is of another form; the first lines at fault are named.
     """
     try:
-        rows = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        rows = read_small_text(file, MOST_BYTES).splitlines()
+    except OSError as error:
         raise DataError(f"'{file}' cannot be read as text.", "Take CelebA's own.") from error
     heading = rows[1].split() if len(rows) > 1 else []
     absent = [name for name in ATTRIBUTES if name not in heading]

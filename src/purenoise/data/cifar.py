@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import socket
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from purenoise.data.fetching import aside, patient, reason
 from purenoise.data.types import Dataset, MemoryImages, Split
 from purenoise.errors import DataError, did_you_mean
 
@@ -31,7 +31,6 @@ NORMALIZE: dict[str, Constants] = {
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
 }
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-TIMEOUT = 20.0  # seconds without a byte
 
 
 def load_cifar(name: str, root: str | Path, download: bool = True) -> Dataset:
@@ -124,7 +123,7 @@ def _provide(name: str, source: Any, root: Path, download: bool) -> None:
             raise FileNotFoundError("downloading is switched off")
     except (OSError, RuntimeError, HTTPException) as error:
         raise DataError(
-            f"{TITLES[name]} is not in '{root}' and could not be had ({_reason(error)}): its files "
+            f"{TITLES[name]} is not in '{root}' and could not be had ({reason(error)}): its files "
             f"belong in '{root / source.base_folder}', unpacked from the official archive "
             f"{source.filename}.",
             f"Put {source.filename} into '{root}', or try `purenoise train` on the embedded "
@@ -132,29 +131,15 @@ def _provide(name: str, source: Any, root: Path, download: bool) -> None:
         ) from error
 
 
-def _reason(error: Exception) -> str:
-    """Return one line on why a download failed."""
-    text = str(getattr(error, "reason", None) or error) or type(error).__name__
-    return text.partition("\n")[0][:120]
-
-
 def _download(source: Any, root: Path) -> None:
     """Download the archive to a folder that vanishes, and unpack it from there."""
     from torchvision.datasets.utils import download_url
 
-    is_new = not root.exists()
-    root.mkdir(parents=True, exist_ok=True)
-    waited = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none and would wait for ever
-    try:
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
-            with quiet():
-                download_url(source.url, folder, source.filename, source.tgz_md5)
-            _unpack(source, Path(folder) / source.filename, root)
-    finally:
-        socket.setdefaulttimeout(waited)
-        if is_new and not any(root.iterdir()):
-            root.rmdir()
+    with aside(root) as folder:
+        with quiet(), patient():
+            download_url(source.url, str(folder), source.filename, source.tgz_md5)
+        _unpack(source, folder / source.filename, folder)
+        (folder / source.filename).unlink()
 
 
 def _unpack(source: Any, archive: Path, root: Path) -> None:

@@ -7,19 +7,27 @@ those that indexing gives, wherever the data set keeps them.
 
 from __future__ import annotations
 
+import contextlib
+import lzma
 import os
 import pickle
-from collections.abc import Sequence
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from purenoise.data.cifar import quiet
+from purenoise.data.fetching import archives_in, aside, patient, reason
 from purenoise.data.items import Items, checked_labels, item_dataset
 from purenoise.data.target import Target
 from purenoise.data.torchvision_names import SPLITS, check_torchvision_set
@@ -33,7 +41,8 @@ NOT_MIRRORED = frozenset(
 PROBED = 16  # labels that are compared with those that indexing gives
 LABELS = ("targets", "labels", "_labels", "y")  # where data sets keep all of them
 BROKEN = (RuntimeError, OSError, HTTPException, ValueError, KeyError, IndexError, EOFError,
-          ImportError, pickle.UnpicklingError)  # fmt: skip
+          ImportError, TypeError, pickle.UnpicklingError, tarfile.TarError, zipfile.BadZipFile,
+          zlib.error, lzma.LZMAError, struct.error, ParseError)  # fmt: skip
 
 
 def load_torchvision_set(
@@ -74,16 +83,18 @@ def _open(name: str, split: str, root: Path, download: bool) -> Any:
 
     kind = getattr(sets, name)
     options = dict(SPLITS[name][split])
-    if _can_download(kind):
-        options["download"] = download
+    can = _can_download(kind)
+
+    def read(folder: Path, **more: bool) -> Any:
+        with quiet(), patient():
+            return kind(str(folder), **options, **more)
+
     try:
-        if download:
-            root.mkdir(parents=True, exist_ok=True)
-        with quiet():
-            return kind(str(root), **options)
+        if can and download:
+            _fetch(read, root)
+        return read(root, **({"download": False} if can else {}))
     except BROKEN as error:
-        text = str(getattr(error, "reason", None) or error).partition("\n")[0][:160]
-        if not _can_download(kind):
+        if not can:
             hint = f"torchvision does not fetch {name}: put its files there by hand."
         elif download:
             hint = "Is there a network? Else put the files there by hand, as torchvision lays them."
@@ -91,9 +102,29 @@ def _open(name: str, split: str, root: Path, download: bool) -> Any:
             hint = "Give data.root, where they lie, or data.download=true to fetch them."
         raise DataError(
             f"The {split} images of torchvision:{name} are not in '{root}' or cannot be read: "
-            f"{text or type(error).__name__}.".replace("..", "."),
+            f"{reason(error)}.",
             hint,
         ) from error
+
+
+def _fetch(read: Callable[..., Any], root: Path) -> None:
+    """Fetch a split that is not in its folder, so that nothing broken off is left there.
+
+    Raises:
+        Exception: One of `BROKEN`, if it cannot be had.
+    """
+    with contextlib.suppress(*BROKEN):
+        read(root, download=False)
+        return
+    archives = archives_in(root)
+    try:
+        with aside(root) as folder:
+            read(folder, download=True)
+    except BROKEN:
+        if not archives:
+            raise
+        with aside(root, archives) as folder:  # what was put there by hand needs no network
+            read(folder, download=True)
 
 
 def _can_download(kind: Any) -> bool:

@@ -16,6 +16,7 @@ from purenoise.export.checking import Probe, probe_of
 from purenoise.export.manifest import Manifest
 from purenoise.export.source import Finished, describe, load_finished
 from purenoise.export.standalone import Standalone
+from purenoise.runlinks import refuse_links_to
 
 Format = Literal["weights", "onnx", "pt2", "card"]
 NAMES = {
@@ -172,6 +173,8 @@ def _check_places(found: Finished, paths: Sequence[Path], force: bool) -> None:
             f"{', '.join(inside)} would lie among the files of the run itself.",
             f"Leave to= out, for {found.folder / 'export'}, or choose another folder.",
         )
+    for path in paths:
+        refuse_links_to(path)
     there = [str(path) for path in paths if path.exists()]
     if there and not force:
         raise RunError(

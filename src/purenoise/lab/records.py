@@ -21,7 +21,7 @@ from purenoise.lab.adjustedruns import (
 )
 from purenoise.recipe import LATER_KEYS, Recipe, load_recipe
 from purenoise.runlog import RunFolder
-from purenoise.summaryform import fault_of, readable_summary
+from purenoise.summaryform import fault_of
 
 # Column, and its place in a run's metrics.
 METRICS: dict[str, tuple[str, ...]] = {
@@ -123,7 +123,7 @@ def _read(path: Path) -> tuple[Recipe | None, dict[str, Any] | None, str]:
     """Read a run, or what was made of one; without a recipe or a summary, the reason."""
     home = run_of(path) if is_adjusted(path) else path
     files = RunFolder.existing(home)
-    summary = readable_summary(RunFolder(path))
+    summary = RunFolder(path).summary()
     if summary is None:
         return None, None, "it is not finished"
     if summary["test"] is None:

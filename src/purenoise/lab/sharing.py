@@ -12,7 +12,9 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,13 @@ from purenoise.headstage import stages_of
 from purenoise.methodfile import PhaseSpec
 from purenoise.methods import cut_at_mixing, phase_spans
 from purenoise.recipe import Recipe
+from purenoise.runlinks import refuse_links
 from purenoise.training import State
+from purenoise.wholefile import make_folders, writing
 
 # What only steps with noise read, and so cannot change a phase without.
 ONLY_WITH_NOISE = ("delta", "stop_gradient", "noise", "batch_norm")
+ABANDONED = 3600.0  # seconds after which nobody writes a state any more
 
 
 def boundaries(recipe: Recipe) -> list[int]:
@@ -90,31 +95,48 @@ class PhaseStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._unusable: set[str] = set()
 
     def has(self, key: str) -> bool:
-        """Whether there is a state of that name."""
-        return (self.folder / key / "state.pt").is_file()
+        """Whether there is a state of that name, as far as is known."""
+        return key not in self._unusable and (self.folder / key / "state.pt").is_file()
 
     def save(self, key: str, state: State, identity: Mapping[str, Any]) -> None:
         """Keep a state, unless it is there already.
 
         Raises:
-            RunError: If it cannot be written.
+            RunError: If it cannot be written, or the store is a link that leads elsewhere.
         """
         if self.has(key):
             return
-        beside = self.folder / f".{key}.{os.getpid()}.part"  # another process may save it as well
-        save_state(beside, state, identity)
+        refuse_links(self.folder.parent, self.folder.name)
+        # Another process may save it as well; what lies in the place of a new folder is an error.
+        beside = self.folder / f".{key}.{os.getpid()}-{time.time_ns():x}.part"
+        with writing(beside):
+            make_folders(self.folder)
+            beside.mkdir()
+        self._remove_left()
         try:
-            beside.rename(self.folder / key)
-        except OSError:  # it was quicker
+            save_state(beside, state, identity)
+            with suppress(OSError):  # it was quicker
+                beside.rename(self.folder / key)
+                self._unusable.discard(key)
+        finally:
             shutil.rmtree(beside, ignore_errors=True)
 
+    def _remove_left(self) -> None:
+        """Remove what processes that were killed while they wrote have left; nothing reads it."""
+        for path in self.folder.glob(".*.part"):
+            with suppress(OSError):
+                if not path.is_symlink() and time.time() - path.stat().st_mtime > ABANDONED:
+                    shutil.rmtree(path)
+
     def load(self, key: str) -> State | None:
-        """Return a state, or None if there is none; a damaged one is removed."""
+        """Return a state, or None if there is none; a damaged one is removed, or not read again."""
         try:
             found = load_state(self.folder / key)
         except RunError:
+            self._unusable.add(key)  # it may be a link, or not ours to remove
             shutil.rmtree(self.folder / key, ignore_errors=True)
             return None
         return None if found is None else found[0]

@@ -9,6 +9,10 @@ from pathlib import Path
 from purenoise.errors import ModelError
 from purenoise.models.libraries import timm_config, torchvision_weights
 from purenoise.models.weightsfile import weights_path
+from purenoise.smallfile import MIB, read_small
+
+MOST_BYTES = 1024 * MIB  # of a run's summary
+TOO_MUCH = (RecursionError, MemoryError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,9 @@ def input_of_file(name: str, path: str | Path) -> Input | None:
     """
     try:
         summary = weights_path(path).with_name("summary.json")
-        kept = json.loads(summary.read_text(encoding="utf-8"))
+        kept = json.loads(read_small(summary, MOST_BYTES))
         channels, height, width = map(int, kept["image_shape"])
         mean, std = (tuple(map(float, values)) for values in kept["normalize"])
         return Input((channels, height, width), mean, std)
-    except (ModelError, OSError, ValueError, KeyError, TypeError):
+    except (ModelError, OSError, ValueError, LookupError, TypeError, *TOO_MUCH):
         return published_input(name) if ":" in name else None

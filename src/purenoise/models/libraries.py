@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from purenoise.data.fetching import patient
 from purenoise.errors import ModelError, did_you_mean
 from purenoise.models.cifar_resnet import make_head
 from purenoise.models.parts import head_names
@@ -112,7 +113,8 @@ def _torchvision_safe(name: str, full: str) -> None:
     entry = torchvision_weights(name)
     file = Path(torch.hub.get_dir(), "checkpoints", entry.url.rpartition("/")[2])
     try:
-        entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        with patient():
+            entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # of urllib, pickle, zipfile, ...
         if file.is_file():
             raise ModelError(
@@ -217,23 +219,27 @@ def timm_cache(config: Any) -> str:
 
 def _built(full: str, wanted: Wanted, build: Callable[[], nn.Module]) -> nn.Module:
     """Call a builder of another library and put its refusals into a sentence."""
+    library, _, name = full.partition(":")
+    place = timm_cache(timm_config(name)) if wanted.pretrained and library == "timm" else ""
+    was_there = os.path.isfile(place)
     try:
-        return build()
+        with patient():
+            return build()
     except TypeError as error:
         if wanted.dropout and "drop" in str(error):
             raise no_dropout(full, wanted.dropout) from error
         raise
     except Exception as error:
         # Downloads fail with errors of urllib, requests, httpx or huggingface_hub; no common base.
-        library, _, name = full.partition(":")
-        if not wanted.pretrained or library != "timm":
+        if not place:
             raise
-        place = timm_cache(timm_config(name))
+        if os.path.isfile(place) and not was_there:
+            os.unlink(place)  # half a download: timm compares no hash and would believe it
         if os.path.isfile(place):
             raise ModelError(
                 f"The published weights of {full} could not be loaded from {place}: "
                 f"{(str(error) or type(error).__name__).splitlines()[0]}",
-                _OTHERS,
+                f"If it is damaged, remove it so that it is downloaded again. {_OTHERS}",
             ) from error
         raise _not_in_cache(full, place, error) from error
 

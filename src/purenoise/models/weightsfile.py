@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from purenoise.checksums import tensors_fit
 from purenoise.errors import ModelError
 from purenoise.models.parts import head_names
+from purenoise.smallfile import check_small
 
 # Under which a checkpoint keeps its state dict, and what wrappers put before its keys.
 NESTS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "net", "weights")
@@ -163,11 +164,7 @@ def _read(path: Path) -> Mapping[Any, Any]:
     try:
         if start[8:9] == b"{":  # opens the header of a safetensors file
             return _read_safetensors(path)
-        if not start.startswith(STARTS) or _is_compressed(path):
-            raise ValueError("torch writes no such file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about a stranger's pickle: the error says enough
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except Exception as error:  # a dozen types, none in common
         # torch's own words advise to load it unsafely: they are not passed on.
         raise ModelError(
@@ -177,6 +174,23 @@ def _read(path: Path) -> Mapping[Any, Any]:
             "FILE).",
         ) from error
     return content if isinstance(content, Mapping) else {}
+
+
+def load_plain(path: Path) -> Any:
+    """Read tensors and plain values with torch, onto the CPU; nothing in the file is executed.
+
+    Raises:
+        Exception: Of a dozen types, none in common, if the file is anything else, or may grow when
+            it is read.
+    """
+    check_small(path)
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start.startswith(STARTS) or is_compressed(path):
+        raise ValueError("torch writes no such file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a stranger's pickle: the error says enough
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -191,7 +205,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _is_compressed(path: Path) -> bool:
+def is_compressed(path: Path) -> bool:
     """Return whether an archive may grow when it is read; those of torch.save never do."""
     if not zipfile.is_zipfile(path):
         return False

@@ -39,6 +39,7 @@ from purenoise.posthoc.priors import Prior, read_prior
 from purenoise.predictions import read_predictions, write_predictions
 from purenoise.prepare import Prepared, check_unchanged, prepare
 from purenoise.recipe import Recipe
+from purenoise.runlinks import refuse_links
 from purenoise.runlog import RunFolder
 
 # What each adjustment takes.
@@ -112,6 +113,7 @@ def adjust_run(
     given = {k: v for k, v in (("tau", tau), ("prior", prior), ("l2", l2)) if v is not None}
     _check_settings(method, given)
     target = _check_save(save)
+    refuse_links(Path(run), "adjusted")
     work = _Work(Path(run), method, given)
     change = work.change()
     folded = None if target is None else work.folded(change)

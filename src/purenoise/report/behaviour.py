@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from purenoise.eventlog import read_log
 from purenoise.lab.comparison import Comparison
 from purenoise.lab.intervals import compare_pair
 from purenoise.lab.records import Record
@@ -17,20 +18,25 @@ from purenoise.report.charts import MOST_MARKED, curve_chart, reliability_chart,
 from purenoise.report.classes import order, same_classes
 from purenoise.report.document import Cell, Part, Section, Sentences, Table, section
 from purenoise.report.wording import NA, clean, number, over_seeds, several
-from purenoise.runlog import RunFolder, read_events
-from purenoise.smallfile import MIB, check_small
+from purenoise.runlog import RunFolder
 from purenoise.terminal.tables import p_value, percent
 
 KINDS = {"noise": "noise images", "no_class": "images of no class"}
 PROBED = {"what", "n", "confidence", "share", "auroc"}
 MOST_SHARES = 40
-MOST_EVENTS = 256 * MIB  # a run of a thousand epochs writes 1 MB
 
 
 def curves_section(comparison: Comparison) -> Section:
     """Return how training went."""
     heading = "Training"
-    events = {r.folder: _events(r) for r in comparison.records}
+    logs = {r.folder: read_log(RunFolder(r.folder).events, _of_curves) for r in comparison.records}
+    events = {folder: log.events for folder, log in logs.items()}
+    left_out = [f"{clean(folder)}: {log.said}" for folder, log in logs.items() if log.said]
+    text = (
+        f"The events of {len(left_out)} of {len(logs)} runs were not all read, so curves may have "
+        f"gaps: {several(left_out, 12)}."
+    )
+    said = Sentences((text,)) if left_out else None
     panels = []
     for name, value in (
         ("loss", lambda e: e.get("loss")),
@@ -43,22 +49,21 @@ def curves_section(comparison: Comparison) -> Section:
         if any(kept.values()):
             panels.append((name, kept))
     if not panels:
-        return section("training", heading, [Sentences(("The runs' events are not there.",))])
+        nothing = Sentences(("The runs' events are not there.",))
+        return section("training", heading, [said or nothing])
     marks = sorted({
         e["epoch"] for found in events.values() for e in found
         if e["event"] == "phase" and isinstance(e.get("epoch"), int) and e["epoch"] > 0
     })  # fmt: skip
-    return section("training", heading, [curve_chart(panels, marks)])
+    return section("training", heading, [curve_chart(panels, marks), said])
 
 
-def _events(record: Record) -> list[dict[str, Any]]:
-    """Return a run's events; none if its file is no file of events."""
-    path = RunFolder(record.folder).events
-    try:
-        check_small(path, MOST_EVENTS)
-        return read_events(path)
-    except (OSError, RecursionError):
-        return []
+def _of_curves(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what curves show of an event, without its confusion matrices."""
+    kept = {key: event.get(key) for key in ("event", "epoch", "loss")}
+    accuracy = {key: {"accuracy": event[key].get("accuracy")} for key in ("val", "test")
+                if isinstance(event.get(key), dict)}  # fmt: skip
+    return kept | accuracy
 
 
 def _percent(metrics: Any) -> float | None:

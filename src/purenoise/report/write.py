@@ -19,6 +19,7 @@ from purenoise.report.csvfile import COLUMNS, to_csv
 from purenoise.report.html import GENERATOR, to_html
 from purenoise.report.markdown import MARK, to_markdown
 from purenoise.report.page import build
+from purenoise.runlinks import refuse_links
 from purenoise.runlog import RunFolder
 
 NAME = "report.html"
@@ -77,11 +78,12 @@ def write_report(
         The files that were written.
 
     Raises:
-        RunError: If there is another file in its place, or it cannot be written.
+        RunError: If there is another file or a link in its place, or it cannot be written.
     """
     page = Path(out)
     kinds = (".html", ".md", ".csv") if beside else (".html",)
     files = [page.with_suffix(kind) for kind in kinds]
+    refuse_links(page.parent, *(file.name for file in files))
     for file in files:
         _refuse_to_replace(file)
     document = build(comparison, most_images)
