@@ -9,17 +9,16 @@ see a mutant, and the tests of compiled models, which take as long as all others
 from __future__ import annotations
 
 STEP = ("test_noise_pass", "test_twopass")
-BATCH_NORM = ("test_darbn", "test_masked", *STEP, "test_conversion", "test_batch_norm_kinds")
-TRAINING = ("test_training",)
+BATCH_NORM = ("test_darbn", "test_masked", *STEP, "test_conversion")
 
 TESTS: dict[str, tuple[str, ...]] = {
     "noise": ("test_noise", "test_noise_kinds", "test_inloop"),
-    "noisesource": ("test_noise_kinds", *TRAINING),
+    "noisesource": ("test_noise_kinds",),
     "darbn": BATCH_NORM,
     "masked": ("test_masked", "test_darbn"),
-    "maskedpass": ("test_masked", *TRAINING),
+    "maskedpass": ("test_masked", "test_training"),
     "passes": (*STEP, "test_darbn", "test_conversion"),
-    "twopass": ("test_twopass", "test_inloop", "test_noise_pass"),
+    "twopass": ("test_noise_pass", "test_twopass", "test_inloop"),
     "exactness": (*STEP, "test_darbn", "test_conversion", "test_batch_norm_kinds"),
     "conversion": ("test_conversion", "test_darbn", "test_timm"),
     "longtail": ("test_longtail", "test_samplers", "test_noise", "test_priors"),
@@ -30,9 +29,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "mixedlabels": ("test_mixing", "test_losses"),
     "draws": ("test_augment", "test_mixing", "test_auto_ops"),
 }
-# Slow for what they add here: compiled models, many networks, subprocesses.
+# Slow for what they add: compiled models, whole runs, large networks where small ones are tried.
 LEFT_OUT = (
-    "compiled", "does_not_recompile", "the_comparison_can_fail", "resumed_run",
+    "compiled", "does_not_recompile", "the_comparison_can_fail", "resumed_run", "stopped_at_any",
+    "equals_a_plain_loop", "second_sets", "fit_with_mixing", "methods_with_mixing", "resnet18",
+    "wide_resnet16", "folders_of_their_own", "every_subset_trains", "images_of_a_folder",
 )  # fmt: skip
 
 

@@ -154,9 +154,10 @@ def _work(mutant: Mutant, folder: Path) -> int:
     sys.meta_path.insert(0, hook)
     words = " and ".join(f"not {name}" for name in LEFT_OUT)
     code = pytest.main(
-        ["-q", "-x", "--tb=short", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "no:cacheprovider", "-p", "no:xdist",
-         "--hypothesis-profile=mutation", f"--basetemp={folder / 'tmp'}", "-k", words,
-         "-m", "not long and not gpu", *files(mutant.module)],
+        ["-q", "-x", "--tb=short", "-p", "no:cacheprovider", "-p", "no:xdist",
+         "-W", "ignore::pytest.PytestAssertRewriteWarning", "--hypothesis-profile=mutation",
+         f"--basetemp={folder / 'tmp'}", "-k", words, "-m", "not long and not gpu",
+         *files(mutant.module)],
         plugins=[witness],
     )  # fmt: skip
     told = {"code": int(code), "failed": witness.failed, "passed": witness.passed,
