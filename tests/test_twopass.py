@@ -222,15 +222,6 @@ def test_call_says_how_to_run_the_model():
     assert torch.equal(TwoPass(model, call)(x, x), expected)
 
 
-@pytest.fixture
-def gloo(tmp_path):
-    """Join a process group of one, without network."""
-    store = f"file://{tmp_path / 'store'}"
-    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
 def test_distributed_model_is_refused_and_two_pass_in_it_works(gloo):
     """DDP(model) is refused by name, also as a part; DDP(TwoPass(model)) steps as TwoPass does."""
     model = convert(small())

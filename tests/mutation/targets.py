@@ -3,13 +3,13 @@
 The six parts of the method: noise, DAR-BN, conversion, long tails, samplers, losses. Each module's
 own tests come first, then those that use it in a step or in training. Left out: the joining of
 statistics over processes (:mod:`purenoise.syncnorm`), whose tests start processes that would not
-see a mutant, and the tests of compiled models, which take as long as all others together.
+see a mutant.
 """
 
 from __future__ import annotations
 
 STEP = ("test_noise_pass", "test_twopass")
-BATCH_NORM = ("test_darbn", "test_masked", *STEP, "test_conversion")
+BATCH_NORM = ("test_darbn", "test_masked", "test_synced_layer", *STEP, "test_conversion")
 
 TESTS: dict[str, tuple[str, ...]] = {
     "noise": ("test_noise", "test_noise_kinds", "test_inloop"),
@@ -29,9 +29,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "mixedlabels": ("test_mixing", "test_losses"),
     "draws": ("test_augment", "test_mixing", "test_auto_ops"),
 }
-# Slow for what they add: compiled models, whole runs, large networks where small ones are tried.
+# Slow for what they add: whole runs, and large networks where small ones are tried.
 LEFT_OUT = (
-    "compiled", "does_not_recompile", "the_comparison_can_fail", "resumed_run", "stopped_at_any",
+    "the_comparison_can_fail", "resumed_run", "stopped_at_any",
     "equals_a_plain_loop", "second_sets", "fit_with_mixing", "methods_with_mixing", "resnet18",
     "wide_resnet16", "folders_of_their_own", "every_subset_trains", "images_of_a_folder",
 )  # fmt: skip
