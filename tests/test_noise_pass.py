@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from purenoise.conversion import convert
+from purenoise.conversion import convert, revert
 from purenoise.errors import ModelError
 from purenoise.exactness import BufferWatch
 from purenoise.passes import NoisePass, noise_pass
@@ -275,6 +275,9 @@ def test_a_pass_over_one_model_looks_again_after_a_change():
         model(images(3))
     assert not model[5].running_mean.any()
     assert kept.spans_processes is False
+    revert(model)
+    with pytest.raises(ModelError, match=r"1 \(BatchNorm2d\)"), kept():
+        pass
 
 
 def test_other_processes_are_waited_for_where_a_layer_is_synchronised(gloo):

@@ -20,7 +20,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "passes": (*STEP, "test_darbn", "test_conversion"),
     "twopass": ("test_noise_pass", "test_twopass", "test_inloop"),
     "exactness": (*STEP, "test_darbn", "test_conversion", "test_batch_norm_kinds"),
-    "conversion": ("test_conversion", "test_darbn", "test_timm"),
+    "conversion": ("test_conversion", "test_noise_pass", "test_timm"),
     "longtail": ("test_longtail", "test_samplers", "test_noise", "test_priors"),
     "samplers": ("test_samplers", "test_plan", "test_inloop"),
     "deferred": ("test_inloop", "test_samplers"),
