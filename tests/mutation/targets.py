@@ -27,7 +27,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "losses": ("test_losses", "test_priors"),
     "lossbase": ("test_losses", "test_mixing", "test_priors"),
     "mixedlabels": ("test_mixing", "test_losses"),
-    "draws": ("test_augment", "test_mixing", "test_auto_ops"),
+    "draws": ("test_draws", "test_augment", "test_mixing", "test_auto_ops"),
 }
 # Slow for what they add: whole runs, and large networks where small ones are tried.
 LEFT_OUT = (
