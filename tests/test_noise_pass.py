@@ -286,3 +286,20 @@ def test_other_processes_are_waited_for_where_a_layer_is_synchronised(gloo):
     assert NoisePass(model).spans_processes is True
     assert NoisePass(model[0]).spans_processes is False
     assert NoisePass(model.eval()).spans_processes is False
+
+
+def test_only_values_of_other_layers_are_copied_and_only_if_asked_for():
+    """Copies are of training layers that are not known; versions are of all that train."""
+    norm = convert(nn.BatchNorm1d(2))
+    model = nn.Sequential(norm, nn.InstanceNorm1d(2, track_running_stats=True))
+    model.append(nn.InstanceNorm1d(2, track_running_stats=True).eval())
+    watch = BufferWatch(model, [model[0]])
+    assert watch.read(values=False).copies == {}
+    seen = watch.read(values=True)
+    names = ["running_mean", "running_var", "num_batches_tracked"]
+    assert list(seen.copies) == [("1", name) for name in names]
+    assert list(seen.versions) == [(layer, name) for layer in "01" for name in names]
+    watch.refuse_changed(seen)
+    with torch.inference_mode():
+        model[1].register_buffer("made_here", torch.zeros(1))  # has no version
+    assert watch.read(values=True).versions.keys() == seen.versions.keys()
