@@ -203,7 +203,7 @@ def test_counts_are_checked():
     """Whole positive numbers pass, in any container; everything else is refused."""
     assert check_counts([3.0, 1]).tolist() == [3, 1]
     assert check_counts(np.array([2], np.uint8)).dtype == np.int64
-    for bad in ([], [[1, 2]], [1.5], [float("nan")], [float("inf")], ["a"], [True, False], 3):
+    for bad in ([], [[1, 2]], [1.5], [2, 1.5], [float("nan")], [float("inf")], ["a"], [True, False], 3):
         with pytest.raises(DataError, match="must be whole numbers"):
             check_counts(bad)
     with pytest.raises(
@@ -306,3 +306,14 @@ def test_indices_of_any_length_and_files_of_any_size(tmp_path):
         file.truncate(256 * 2**20 + 1)
     with pytest.raises(DataError, match="256 MiB"):
         read_index_file(path, 10)
+
+
+def test_thirds_of_many_classes_of_one_size_are_in_class_order():
+    """Ties are in class order however many there are, which only a stable sort keeps."""
+    counts = np.tile([30, 20, 30], 100)
+    found = groups(counts)
+    large, small = np.flatnonzero(counts == 30), np.flatnonzero(counts == 20)
+    assert found["head"].tolist() == large[:100].tolist()
+    assert found["mid"].tolist() == large[100:].tolist()
+    assert found["tail"].tolist() == small.tolist()
+    assert groups([9] * 300)["head"].tolist() == list(range(100))

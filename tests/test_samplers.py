@@ -57,6 +57,7 @@ SOURCES = {
     "uint8": (np.array([1, 0], np.uint8), [1, 0]),
     "tensor": (torch.tensor([2, 0]), [2, 0]),
     "tensors": (pairs([1, 2]), [1, 2]),
+    "three tensors": (TensorDataset(*torch.tensor([[7, 7], [8, 8], [1, 0]])), [1, 0]),
     "targets": (SimpleNamespace(targets=[3, 1]), [3, 1]),
     "tensor targets": (SimpleNamespace(targets=torch.tensor([3, 1])), [3, 1]),
     "labels": (SimpleNamespace(labels=np.array([0, 2])), [0, 2]),
