@@ -203,7 +203,7 @@ def test_counts_are_checked():
     """Whole positive numbers pass, in any container; everything else is refused."""
     assert check_counts([3.0, 1]).tolist() == [3, 1]
     assert check_counts(np.array([2], np.uint8)).dtype == np.int64
-    for bad in ([], [[1, 2]], [1.5], [2, 1.5], [float("nan")], [float("inf")], ["a"], [True, False], 3):
+    for bad in ([], [[1, 2]], [2, 1.5], [float("nan")], [float("inf")], ["a"], [True, False], 3):
         with pytest.raises(DataError, match="must be whole numbers"):
             check_counts(bad)
     with pytest.raises(

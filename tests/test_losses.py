@@ -521,3 +521,100 @@ def test_label_aware_smoothing_that_cannot_be_is_refused(
     """A share outside [0, 1) and an unknown shape get a sentence."""
     with pytest.raises(RecipeError, match=sentence):
         build("label-aware-smoothing", **options)
+
+
+@every_loss
+@pytest.mark.parametrize("soft", [False, True])
+def test_shares_of_processes_sum_to_the_loss(case: str, soft: bool) -> None:
+    """What parts of a batch contribute sums to its loss and its gradient, also of an empty part."""
+    logits, y = batch()
+    targets = soft_targets() if soft else y
+    loss = of_case(case, weight=WEIGHT)
+    whole, parts = (logits.clone().requires_grad_() for _ in range(2))
+    expected = loss(whole, targets)
+    found = sum(
+        loss.share(parts[a:b], targets[a:b], targets) for a, b in ((0, 5), (5, 5), (5, 23), (23, B))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    expected.backward()
+    found.backward()
+    torch.testing.assert_close(parts.grad, whole.grad, rtol=1e-10, atol=1e-14)
+
+
+def test_defaults_are_those_that_are_documented() -> None:
+    """Gamma is 1, tau 1, margins up to 0.5 at scale 30, smoothing 0.4 to 0.1 and concave."""
+    logits, y = batch()
+    pairs = [
+        (FocalLoss(), FocalLoss(1.0, None, "standard", 0.0)),
+        (LDAMLoss(COUNTS), LDAMLoss(COUNTS, 0.5, 30.0, None, 0.0)),
+        (LogitAdjustedLoss(COUNTS), LogitAdjustedLoss(COUNTS, 1.0, None, 0.0)),
+        (LabelAwareSmoothingLoss(COUNTS), LabelAwareSmoothingLoss(COUNTS, 0.4, 0.1, "concave")),
+    ]
+    for short, long in pairs:
+        assert short(logits, y).item() == long(logits, y).item()
+    assert class_smoothing(COUNTS).tolist() == class_smoothing(COUNTS, 0.4, 0.1, "concave").tolist()
+    assert class_smoothing([7, 1]).tolist() == pytest.approx([0.4, 0.1])
+    assert FocalLoss()(logits, y).item() != pytest.approx(CrossEntropyLoss()(logits, y).item())
+
+
+def test_the_ends_of_what_is_allowed() -> None:
+    """Each limit that may be taken is taken, and means what its formula says."""
+    logits, y = batch()
+    plain = CrossEntropyLoss()(logits, y).item()
+    assert FocalLoss(0)(logits, y).item() == pytest.approx(plain)
+    assert LDAMLoss(COUNTS, max_m=0, s=1)(logits, y).item() == pytest.approx(plain)
+    assert LDAMLoss(COUNTS, 0, s=0.5)(2 * logits, y).item() == pytest.approx(plain)
+    assert LogitAdjustedLoss(COUNTS, tau=0)(logits, y).item() == pytest.approx(plain)
+    assert LabelAwareSmoothingLoss(COUNTS, 0, 0)(logits, y).item() == pytest.approx(plain)
+    assert CrossEntropyLoss(label_smoothing=0)(logits, y).item() == plain
+    one = torch.zeros(3, 1, dtype=torch.float64)
+    label = torch.zeros(3, dtype=torch.int64)
+    assert LabelAwareSmoothingLoss([5])(one, label).item() == 0  # no other class to smooth to
+    assert LabelAwareSmoothingLoss([5]).smoothed(one + 1).tolist() == [[0.6]] * 3
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: LogitAdjustedLoss(5), r"prior has shape \(\), not"),
+        (lambda: LogitAdjustedLoss([[1, 2]]), r"prior has shape \(1, 2\), not"),
+        (lambda: LogitAdjustedLoss([1, float("inf")]), "prior of class 1 is inf"),
+        (lambda: LogitAdjustedLoss([-2, 1]), "prior of class 0 is -2"),
+        (lambda: LogitAdjustedLoss([1, 2], tau=float("nan")), "tau is nan"),
+        (lambda: FocalLoss(float("nan")), "gamma is nan"),
+        (lambda: LDAMLoss([5], max_m=float("nan")), "max_m is nan"),
+        (lambda: LDAMLoss([5], s=-1), "s is -1"),
+        (lambda: CrossEntropyLoss([1, float("inf")]), "not negative"),
+        (lambda: CrossEntropyLoss(label_smoothing=-0.1), "label_smoothing is -0.1"),
+        (lambda: CrossEntropyLoss(label_smoothing=float("nan")), "label_smoothing is nan"),
+        (lambda: class_smoothing([2, 1], head=-0.1), "head -0.1"),
+        (lambda: class_smoothing([2, 1], tail=1.0), "tail 1.0"),
+        (lambda: class_smoothing([2, 0]), "Class 1 has no training images"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(make: Callable[[], object], words: str) -> None:
+    """Not a number, infinite, negative, or of another shape: each is refused by what it is."""
+    with pytest.raises((DataError, RecipeError), match=words):
+        make()
+
+
+def test_weights_are_copied() -> None:
+    """A loss keeps its weights when the array that they came in changes."""
+    given = np.array(WEIGHT)
+    loss = CrossEntropyLoss(given)
+    given[:] = 1
+    assert loss.weight.tolist() == WEIGHT
+
+
+@every_loss
+def test_sure_rows_have_finite_losses_and_gradients(case: str) -> None:
+    """Where one class has all the probability, no loss or gradient is infinite, right or wrong."""
+    for dtype in (torch.float32, torch.float64):
+        for size in (1.0, 40.0, 400.0):
+            logits = (size * torch.eye(C, dtype=dtype)).repeat(C, 1).requires_grad_()
+            y = torch.arange(C).repeat_interleave(C)
+            for targets in (y, one_hot(y).to(dtype)):
+                terms, _ = of_case(case).rows(logits, targets)
+                assert torch.isfinite(terms).all()
+                (slope,) = torch.autograd.grad(terms.sum(), logits)
+                assert torch.isfinite(slope).all()
