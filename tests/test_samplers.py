@@ -468,3 +468,11 @@ def test_classes_may_be_as_many_as_images_and_no_more(labels: list[int]) -> None
         ClassBalancedSampler(labels, n_classes=n - 1)
     with pytest.raises(DataError, match="Class 1, 2 has no training images"):
         ClassBalancedSampler([0, 0, 10**9])
+
+
+@pytest.mark.parametrize(("options", "words"), [({}, "must be whole numbers"),
+                                                ({"n_classes": 2}, "Class 0, 1 has no")])  # fmt: skip
+def test_no_images_at_all_are_refused(options: dict[str, int], words: str) -> None:
+    """An empty array of labels gets a sentence, with and without a number of classes."""
+    with pytest.raises(DataError, match=words):
+        ClassBalancedSampler(np.zeros(0, np.int64), **options)
