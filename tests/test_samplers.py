@@ -470,9 +470,22 @@ def test_classes_may_be_as_many_as_images_and_no_more(labels: list[int]) -> None
         ClassBalancedSampler([0, 0, 10**9])
 
 
-@pytest.mark.parametrize(("options", "words"), [({}, "must be whole numbers"),
-                                                ({"n_classes": 2}, "Class 0, 1 has no")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "words"), [({}, "must be whole numbers"), ({"n_classes": 2}, "Class 0, 1 has no")]
+)
 def test_no_images_at_all_are_refused(options: dict[str, int], words: str) -> None:
     """An empty array of labels gets a sentence, with and without a number of classes."""
     with pytest.raises(DataError, match=words):
         ClassBalancedSampler(np.zeros(0, np.int64), **options)
+
+
+def test_the_place_is_counted_anew_in_each_epoch() -> None:
+    """In the second epoch, and after it, a state says how many images of that epoch were read."""
+    sampler = ClassBalancedSampler(LABELS)
+    for epoch in range(3):
+        images = iter(sampler)
+        for _ in range(7):
+            next(images)
+        assert sampler.state_dict() == {"epoch": epoch, "done": 7}
+        assert len(list(images)) == 93
+        assert sampler.state_dict() == {"epoch": epoch, "done": 100}
