@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import tally
 from .bench import run
-from .mutants import sample
+from .mutants import Mutant, mutants_of, sample
 from .targets import TESTS
 
 
@@ -31,16 +31,28 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin none after so many")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--csv", type=Path, help="where one row per mutant is written")
+    parser.add_argument("--again", type=Path, help="only what survived according to such a file")
     given = parser.parse_args()
-    drawn = sample(given.module or [*TESTS], given.n, given.seed)
+    if given.again:
+        drawn, name = survivors(given.again), f"survivors of {given.again.name}"
+    else:
+        drawn = sample(given.module or [*TESTS], given.n, given.seed)
+        name = f"{len(drawn)}, seed {given.seed}"
     rows = []
     for verdict in run(drawn, given.jobs, given.minutes):
-        rows.append(tally.row_of(verdict, f"{len(drawn)}, seed {given.seed}"))
+        rows.append(tally.row_of(verdict, name))
         if given.csv:
             tally.write(given.csv, sorted(rows, key=lambda row: (row["module"], int(row["line"]))))
     print(tally.text(rows))
     known = tally.reasons()
     return any(row["outcome"] == "survived" and tally.key_of(row) not in known for row in rows)
+
+
+def survivors(path: Path) -> list[Mutant]:
+    """Return the mutants that survived in an earlier run and can still be made."""
+    keys = {tally.key_of(row) for row in tally.read(path) if row["outcome"] == "survived"}
+    every = (m for module in sorted({key[0] for key in keys}) for m in mutants_of(module))
+    return [mutant for mutant in every if mutant.key in keys]
 
 
 if __name__ == "__main__":
