@@ -345,7 +345,7 @@ def test_devices_without_float64_get_float32() -> None:
         return tensor.clone()
 
     loss = LDAMLoss(COUNTS, weight=WEIGHT)
-    loss._apply(to_device)
+    assert loss._apply(to_device) is loss
     assert loss.margins.dtype == torch.float32
     logits, y = batch()
     torch.testing.assert_close(
@@ -571,6 +571,19 @@ def test_the_ends_of_what_is_allowed() -> None:
     label = torch.zeros(3, dtype=torch.int64)
     assert LabelAwareSmoothingLoss([5])(one, label).item() == 0  # no other class to smooth to
     assert LabelAwareSmoothingLoss([5]).smoothed(one + 1).tolist() == [[0.6]] * 3
+    two = LabelAwareSmoothingLoss([5, 1]).smoothed(torch.eye(2, dtype=torch.float64))
+    torch.testing.assert_close(two, torch.tensor([[0.6, 0.4], [0.1, 0.9]], dtype=torch.float64))
+
+
+def test_what_smooths_says_so() -> None:
+    """Index targets go the short way exactly where nothing smooths them: torch's own bits."""
+    logits, y = batch()
+    assert CrossEntropyLoss().smooths is False
+    assert CrossEntropyLoss(label_smoothing=0.1).smooths is True
+    assert LabelAwareSmoothingLoss(COUNTS, 0, 0).smooths is True
+    terms, weights = CrossEntropyLoss().rows(logits, y)
+    assert torch.equal(terms, F.cross_entropy(logits, y, reduction="none"))
+    assert weights.tolist() == [1.0] * B
 
 
 @pytest.mark.parametrize(
