@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from purenoise import draws
 from purenoise.draws import (
     Draws,
     PartOfBatch,
@@ -57,16 +58,16 @@ def test_parts_of_a_batch_draw_what_the_whole_draws(name: str, total: int, cuts:
 def test_numbers_have_their_range_and_come_from_the_generator_alone(part: bool):
     """Shares are in [0, 1), integers in [0, end) with every one of them; torch's own are left."""
     images, g = torch.zeros(3000, 1), generator()
-    draws: Draws = PartOfBatch(g, 3000, slice(0, 3000)) if part else g
+    source: Draws = PartOfBatch(g, 3000, slice(0, 3000)) if part else g
     before = torch.get_rng_state()
-    share, number = uniform(images, draws), whole_numbers(images, 7, draws)
+    share, number = uniform(images, source), whole_numbers(images, 7, source)
     assert share.shape == number.shape == (3000,)
     assert (share >= 0).all()
     assert (share < 1).all()
     assert 0.47 < share.mean() < 0.53
     assert number.unique().tolist() == list(range(7))
-    assert number.dtype == integers(images, 7, draws).dtype == torch.int64
-    assert integers(images, 1, draws).unique().tolist() == [0]
+    assert number.dtype == integers(images, 7, source).dtype == torch.int64
+    assert integers(images, 1, source).unique().tolist() == [0]
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -77,6 +78,13 @@ def test_chances_are_kept_and_the_certain_is_certain():
     assert rates[0] == 0
     assert abs(rates[1] - 0.3) < 5 * (0.21 / 4000) ** 0.5
     assert rates[2] == 1
+
+
+def test_what_cannot_happen_does_not_even_if_zero_is_drawn(monkeypatch: pytest.MonkeyPatch):
+    """A draw of exactly 0 is not below a chance of 0."""
+    monkeypatch.setattr(draws, "uniform", lambda images, draws: torch.zeros(len(images)))
+    p = torch.tensor([0.0, 1e-30])
+    assert chance(torch.zeros(2, 1), p, generator()).tolist() == [False, True]
 
 
 def test_places_are_those_that_were_chosen():

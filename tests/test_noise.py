@@ -102,6 +102,12 @@ def test_probability_one_and_zero():
     assert choose_noise(labels[:0], [0.5], generator()).shape == (0,)
 
 
+def test_the_largest_class_stays_even_if_zero_is_drawn(monkeypatch):
+    """A draw of exactly 0 is not below a probability of 0."""
+    monkeypatch.setattr(torch, "rand", lambda n, **options: torch.zeros(n, dtype=torch.float64))
+    assert choose_noise(torch.tensor([0, 1]), [0.0, 1e-9], generator()).tolist() == [False, True]
+
+
 @pytest.mark.parametrize(
     ("size", "mean", "dtype"),
     [
