@@ -303,3 +303,13 @@ def test_only_values_of_other_layers_are_copied_and_only_if_asked_for():
     with torch.inference_mode():
         model[1].register_buffer("made_here", torch.zeros(1))  # has no version
     assert watch.read(values=True).versions.keys() == seen.versions.keys()
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_is_refused_where_torch_does_not_tell_its_hooks(reentrant, monkeypatch):
+    """Torch before 2.7 has no look at hooks: the callers are looked at instead."""
+    monkeypatch.delattr(torch._C._autograd, "_top_saved_tensors_default_hooks", raising=False)
+    with pytest.raises(ModelError, match="Activation checkpointing"):
+        two_pass(convert(Checkpointed(use_reentrant=reentrant)), images(4), images(4))
+    model = convert(small(Offloaded()))
+    assert two_pass(model, images(3), images(2)).shape == (5, 10)

@@ -222,6 +222,16 @@ def test_call_says_how_to_run_the_model():
     assert torch.equal(TwoPass(model, call)(x, x), expected)
 
 
+def test_a_step_whose_model_was_exchanged_runs_the_new_one():
+    """A model that is put in place of another is the one that both passes go through."""
+    step, other = TwoPass(convert(small())), convert(small())
+    natural, noise = images(4), images(3)
+    step(natural, noise)
+    step.model = other
+    assert torch.equal(step(natural, noise), two_pass(copy.deepcopy(other), natural, noise))
+    assert int(other[1].num_batches_tracked) == 1
+
+
 def test_distributed_model_is_refused_and_two_pass_in_it_works(gloo):
     """DDP(model) is refused by name, also as a part; DDP(TwoPass(model)) steps as TwoPass does."""
     model = convert(small())
