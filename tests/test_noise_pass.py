@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from purenoise import exactness
 from purenoise.conversion import convert, revert
 from purenoise.errors import ModelError
 from purenoise.exactness import BufferWatch
@@ -308,7 +310,8 @@ def test_only_values_of_other_layers_are_copied_and_only_if_asked_for():
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_checkpointing_is_refused_where_torch_does_not_tell_its_hooks(reentrant, monkeypatch):
     """Torch before 2.7 has no look at hooks: the callers are looked at instead."""
-    monkeypatch.delattr(torch._C._autograd, "_top_saved_tensors_default_hooks", raising=False)
+    older = SimpleNamespace(**vars(torch) | {"_C": SimpleNamespace(_autograd=object())})
+    monkeypatch.setattr(exactness, "torch", older)
     with pytest.raises(ModelError, match="Activation checkpointing"):
         two_pass(convert(Checkpointed(use_reentrant=reentrant)), images(4), images(4))
     model = convert(small(Offloaded()))
