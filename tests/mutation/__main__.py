@@ -13,6 +13,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a parent 
 
 import argparse
 import math
+import signal
 import sys
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, help="where one row per mutant is written")
     parser.add_argument("--again", type=Path, help="only what survived according to such a file")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # children are ended as well
     if given.again:
         drawn, name = survivors(given.again), f"survivors of {given.again.name}"
     else:

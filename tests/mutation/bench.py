@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .mutants import SOURCE, Mutant
-from .warm import Child, Verdict, look, start, warm_up
+from .warm import Child, Verdict, end_group, look, start, warm_up
 
 PATIENCE = 600.0  # seconds for a module as it is
 SLACK, TIMES = 20.0, 5.0  # a mutant may take so much longer than the module as it is
@@ -48,18 +48,18 @@ def _side_by_side(work: Iterable[tuple[Mutant, float]], jobs: int) -> Iterator[V
     waiting, number = iter(work), 0
     running: list[Child] = []
     with tempfile.TemporaryDirectory(prefix="purenoise-mutants-") as root:
-        while True:
-            while len(running) < jobs and (following := next(waiting, None)) is not None:
-                running.append(start(following[0], Path(root) / str(number), following[1]))
-                number += 1
-            if not running:
-                return
-            time.sleep(0.01)
-            left: list[Child] = []
+        try:
+            while True:
+                while len(running) < jobs and (following := next(waiting, None)) is not None:
+                    running.append(start(following[0], Path(root) / str(number), following[1]))
+                    number += 1
+                if not running:
+                    return
+                time.sleep(0.01)
+                for child in list(running):
+                    if (verdict := look(child)) is not None:
+                        running.remove(child)
+                        yield verdict
+        finally:  # interrupted: children have groups of their own, and would go on
             for child in running:
-                verdict = look(child)
-                if verdict is None:
-                    left.append(child)
-                else:
-                    yield verdict
-            running = left
+                end_group(child.pid)

@@ -9,9 +9,10 @@ of ``isinstance``, and what is for type checkers. Mutants whose syntax trees are
 from __future__ import annotations
 
 import ast
+import hashlib
 import itertools
-import random
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,10 +87,19 @@ def _head(starts: Sequence[int], statement: ast.AST) -> tuple[int, int]:
 
 
 def sample(modules: Sequence[str], n: int, seed: int) -> list[Mutant]:
-    """Draw n mutants of all those of the modules, each with the same chance, none twice."""
+    """Draw n mutants of all those of the modules, each with the same chance, none twice.
+
+    Each mutant has a number, from a hash of the seed and what it changes; the smallest n are
+    drawn. So a module that is edited exchanges few of them, unlike with places in a list.
+    """
     every = [mutant for module in modules for mutant in mutants_of(module)]
-    chosen = random.Random(seed).sample(range(len(every)), min(n, len(every)))
-    return [every[place] for place in sorted(chosen)]
+    times: Counter[tuple[str, ...]] = Counter()
+    numbers = []
+    for place, mutant in enumerate(every):
+        times[mutant.key] += 1  # the same line may come twice in a function
+        words = repr((seed, *mutant.key, times[mutant.key]))
+        numbers.append((hashlib.sha256(words.encode()).digest(), place))
+    return [every[place] for place in sorted(place for _, place in sorted(numbers)[:n])]
 
 
 def _edits(node: ast.AST) -> Iterator[tuple[str, ast.AST, ast.AST]]:

@@ -32,10 +32,9 @@ from .mutants import SOURCE, Mutant
 from .targets import LEFT_OUT, files
 
 LIBRARIES = (
-    "hypothesis", "matplotlib.figure", "numpy", "PIL.Image", "pydantic", "rich.console",
-    "safetensors.torch", "scipy.stats", "sklearn.datasets", "sklearn.metrics", "timm", "torch",
-    "torch._dynamo", "torch.utils.checkpoint", "torch.utils.data", "torch.utils.tensorboard",
-    "torchvision", "typer", "yaml",
+    "hypothesis", "numpy", "PIL.Image", "pydantic", "safetensors.torch", "scipy.stats",
+    "sklearn.datasets", "timm", "torch", "torch._dynamo", "torch.utils.checkpoint",
+    "torch.utils.data", "torchvision", "yaml",
 )  # fmt: skip
 FAULT = 70  # exit code of a child in which the bench itself went wrong
 MEMORY = 6 << 30  # bytes that a child may add; a mutant may ask for any amount
@@ -142,6 +141,7 @@ def start(mutant: Mutant, folder: Path, limit: float) -> Child:
 
 
 def _work(mutant: Mutant, folder: Path) -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setsid()  # so that what it starts ends with it
     said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT)
     os.dup2(said, 1)
@@ -172,7 +172,7 @@ def look(child: Child) -> Verdict | None:
     seconds = time.monotonic() - child.begun
     if not done and seconds < child.limit:
         return None
-    _end_group(child.pid)
+    end_group(child.pid)
     if not done:
         os.waitpid(child.pid, 0)
         verdict = Verdict(child.mutant, "timed out", "", seconds)
@@ -182,7 +182,8 @@ def look(child: Child) -> Verdict | None:
     return verdict
 
 
-def _end_group(pid: int) -> None:
+def end_group(pid: int) -> None:
+    """Kill a child and what it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
