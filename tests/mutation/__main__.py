@@ -40,13 +40,18 @@ def main() -> int:
     else:
         drawn = sample(given.module or [*TESTS], given.n, given.seed)
         name = f"{len(drawn)}, seed {given.seed}"
-    rows = []
-    for verdict in run(drawn, given.jobs, given.minutes):
-        rows.append(tally.row_of(verdict, name))
-        if given.csv:
-            tally.write(given.csv, sorted(rows, key=lambda row: (row["module"], int(row["line"]))))
+    rows: list[tally.Row] = []
+    try:
+        for verdict in run(drawn, given.jobs, given.minutes):
+            rows.append(tally.row_of(verdict, name))
+            if given.csv:
+                tally.write(given.csv, sorted(rows, key=tally.place_of))
+    except KeyboardInterrupt:
+        print("Stopped; what was found until then:")
     print(tally.text(rows))
     known = tally.reasons()
+    if len(rows) < len(drawn):
+        print(f"{len(drawn) - len(rows)} of {len(drawn)} were not tried.")
     return any(row["outcome"] == "survived" and tally.key_of(row) not in known for row in rows)
 
 

@@ -47,6 +47,11 @@ def key_of(row: Row) -> tuple[str, str, str, str]:
     return row["module"], row["function"], row["before"], row["after"]
 
 
+def place_of(row: Row) -> tuple[str, int]:
+    """Return what rows are sorted by."""
+    return row["module"], int(row["line"])
+
+
 def counts(rows: Sequence[Row], by: str) -> dict[str, Counter[str]]:
     """Count outcomes for each value of a column, and for ``all``."""
     found: dict[str, Counter[str]] = {}
@@ -57,7 +62,7 @@ def counts(rows: Sequence[Row], by: str) -> dict[str, Counter[str]]:
 
 def score(outcomes: Counter[str]) -> float:
     """Return the share of mutants that were noticed, in per cent; explained ones were not."""
-    return 100 * (1 - outcomes["survived"] / outcomes.total())
+    return 100 * (1 - outcomes["survived"] / max(1, outcomes.total()))
 
 
 def text(rows: Sequence[Row]) -> str:
