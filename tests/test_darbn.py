@@ -373,3 +373,15 @@ def test_defaults_of_the_functions_are_those_of_batch_norm():
     noise = F.batch_norm(x[4:], None, None, training=True, eps=1e-5)
     torch.testing.assert_close(out[4:], noise, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(noise_batch_norm(x[4:], None, None), noise, rtol=0, atol=1e-12)
+
+
+def test_masked_steps_of_unsynchronised_layers_ignore_other_processes(monkeypatch):
+    """A layer that takes the statistics of its own rows may run in the masked form anywhere."""
+    layer, alone = DARBatchNorm2d(3), DARBatchNorm2d(3)
+    x = torch.randn(3, 3, 4, 4)
+    for each in (layer, alone):
+        each.row_kinds = torch.tensor([0, 0, 1])
+    expected = alone(x)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
+    assert torch.equal(layer(x), expected)

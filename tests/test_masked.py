@@ -299,3 +299,23 @@ def test_a_compiler_is_applied_once_to_what_runs_the_model():
         step(images(4), images(3))
     assert len(given) == 1
     assert [kinds.tolist() for _, kinds in ran] == [[0] * 4 + [1] * 3 + [2]] * 2
+
+
+def test_one_natural_value_moves_the_running_variance_towards_zero():
+    """A single value has no spread: the variance moves towards 0, by the momentum."""
+    mean, var = torch.zeros(3).double(), torch.ones(3).double()
+    x = draw(3, 3)
+    masked_batch_norm(x, torch.tensor([NOISE, NATURAL, NOISE]), mean, var, momentum=0.25)
+    assert_same([mean, var], [0.25 * x[1], torch.full((3,), 0.75).double()])
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_batches_keep_the_memory_format_that_came(channels_last):
+    """Images in either format stay in it, and rows that are no images are taken as they are."""
+    seen = []
+    step = MaskedPass(convert(small()), 8, call=lambda net, x: seen.append(x) or net(x))
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    step(images(5).contiguous(memory_format=order), images(2))
+    assert seen[-1].is_contiguous(memory_format=order)
+    flat = MaskedPass(convert(nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4))), 8)
+    assert flat(torch.randn(5, 6), torch.randn(2, 6)).shape == (7, 4)

@@ -241,3 +241,18 @@ def test_pixel_statistics_of_no_pixel_and_of_one():
     stats.update(np.array([51, 102]).reshape(1, 2, 1, 1).astype(np.uint8))
     assert stats.mean.tolist() == pytest.approx([0.2, 0.4], rel=1e-15)
     assert stats.std.tolist() == [0.0, 0.0]
+
+
+def test_choices_are_the_generators_doubles():
+    """One float64 draw per image decides, in order, so that runs of before can be repeated."""
+    labels, p = torch.arange(4).repeat(50), np.array([0.0, 0.2, 0.5, 0.9])
+    draws = torch.rand(200, generator=generator(9), dtype=torch.float64)
+    expected = [draw < p[c] for draw, c in zip(draws.tolist(), labels.tolist(), strict=True)]
+    assert choose_noise(labels, p, generator(9)).tolist() == expected
+
+
+def test_pixels_with_equal_keys_keep_their_order(monkeypatch):
+    """Keys that are equal leave pixels as they were, on every device, as a stable sort does."""
+    monkeypatch.setattr(torch, "rand", lambda size, **options: torch.zeros(size))
+    images = torch.arange(2 * 900).view(2, 1, 30, 30)
+    assert torch.equal(shuffle_pixels(images, generator()), images)

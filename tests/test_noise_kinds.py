@@ -22,7 +22,13 @@ from purenoise.feed import Feed
 from purenoise.fitting import make_ready, phases_of
 from purenoise.network import network
 from purenoise.noise import noise_images, shuffle_pixels, uniform_images
-from purenoise.noisesource import N_PATCHES, NoiseSource, check_source, noise_pool
+from purenoise.noisesource import (
+    N_PATCHES,
+    NoiseSource,
+    check_source,
+    noise_fingerprint,
+    noise_pool,
+)
 from purenoise.plan import StepPlan, plan_epoch
 from purenoise.prepare import Prepared, placed, prepare
 from purenoise.recipe import Recipe, load_recipe
@@ -317,7 +323,9 @@ def test_shuffled_rows_are_shuffled():
 
 
 @pytest.mark.parametrize("change", ["noise=shuffled", KINDS[3]])
-def test_images_are_read_ahead_for_the_steps_that_have_noise(change: str):
+def test_images_are_read_ahead_for_the_steps_that_have_noise(
+    change: str, monkeypatch: pytest.MonkeyPatch
+):
     """From the first step on, steps without noise take no images; afterwards rows are read alone.
 
     Rows that are asked for outside of an epoch are the same ones.
@@ -328,9 +336,12 @@ def test_images_are_read_ahead_for_the_steps_that_have_noise(change: str):
     sizes = (3, 0, 0, 2)
     plans = [StepPlan(none, np.zeros(n, np.int64)) for n in sizes]
     alone = [source.rows(n, 1, step) for step, n in enumerate(sizes)]
+    read, asked = source._feed.images, []
+    monkeypatch.setattr(source._feed, "images", lambda plan: asked.append(len(plan)) or read(plan))
     with source.reading(plans, 1):
         ahead = [source.rows(n, 1, step) for step, n in enumerate(sizes) if n]
     assert all(torch.equal(a, b) for a, b in zip(ahead, [alone[0], alone[3]], strict=True))
+    assert asked == [2]  # once, for both steps
     assert torch.equal(source.rows(3, 1, 0), alone[0])
 
 
@@ -346,6 +357,19 @@ def test_rows_of_a_folder_are_its_images(tmp_path: Path):
     feed = Feed(data.dataset.train, torch.device("cpu"))
     with pytest.raises(DataError, match=r"data\.memory_mib"):
         NoiseSource(recipe.noise, data, feed, torch.float32, 0, limit=10)
+
+
+def test_the_files_that_stand_in_for_noise_have_a_hash(tmp_path: Path):
+    """Noise that is drawn has none, the photographs their name, a folder that of its files."""
+    place = folder(tmp_path / "out")
+    expected = {"noise=normal": None, "noise=shuffled": None, KINDS[3]: "photographs",
+                f"noise={{kind: images, source: {place}}}": outside_sha256(str(place))}  # fmt: skip
+    for change, found in expected.items():
+        noise = recipe_of(change).noise
+        assert noise_fingerprint(noise) == found
+        check_source(noise)
+    with pytest.raises(DataError, match="There is no folder"):
+        check_source(recipe_of(f"noise={{kind: images, source: {tmp_path}/none}}").noise)
 
 
 def test_faults_of_a_folder_get_a_sentence(tmp_path: Path):

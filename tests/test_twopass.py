@@ -202,6 +202,30 @@ def test_logits_are_found(output):
     assert logits_of(output) is T
 
 
+class Computed:
+    """An output whose logits are no attribute of its own, as with slots."""
+
+    __slots__ = ()
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """Return the logits."""
+        return T
+
+
+def test_computed_logits_are_found():
+    """Logits behind a property are logits."""
+    assert logits_of(Computed()) is T
+
+
+def test_a_step_without_noise_is_the_model():
+    """Both forms may be called with natural images alone."""
+    model, x = convert(small()), images(4)
+    expected = copy.deepcopy(model)(x)
+    assert torch.equal(TwoPass(copy.deepcopy(model))(x), expected)
+    assert torch.equal(two_pass(model, x), expected)
+
+
 def test_auxiliary_and_missing_logits_are_refused():
     """Auxiliary logits are not dropped in silence, and what has no logits is refused."""
     for output in (Output(T, T), {"logits": T, "aux": T}, SimpleNamespace(logits=T, aux_logits=T)):
