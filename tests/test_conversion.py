@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from purenoise.auxbn import fit_batch_norm
-from purenoise.conversion import convert, dar_layers, revert
+from purenoise.conversion import convert, dar_layers, revert, route
 from purenoise.darbn import (
     DARBatchNorm1d,
     DARBatchNorm2d,
@@ -340,6 +340,7 @@ def test_synchronise_is_given_to_every_layer(given, expected):
     for start in (model, convert(copy.deepcopy(model))):
         converted = convert(start, synchronise=given)
         assert tuple(layer.synchronised for layer in converted) == expected
+    assert route(nn.SyncBatchNorm(3)).synchronised is True
     revert(model)
     assert not any("synchronised" in vars(layer) for layer in model)
     assert [type(layer) for layer in model] == [nn.BatchNorm1d, nn.SyncBatchNorm]

@@ -66,6 +66,8 @@ def test_step_and_balanced_profiles():
     assert imbalanced_counts("exp", 7, 3).tolist() == [7, 7, 7]
     assert imbalanced_counts("none", 7, 2, 100).tolist() == [7, 7]
     assert imbalanced_counts("exp", 7, 1, 5).tolist() == [7]
+    assert imbalanced_counts("exp", 100, 2, 10).tolist() == [100, 10]
+    assert imbalanced_counts("exp", 100, 3, 4).tolist() == [100, 50, 25]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,8 @@ def test_counts_are_checked():
     """Whole positive numbers pass, in any container; everything else is refused."""
     assert check_counts([3.0, 1]).tolist() == [3, 1]
     assert check_counts(np.array([2], np.uint8)).dtype == np.int64
-    for bad in ([], [[1, 2]], [2, 1.5], [float("nan")], [float("inf")], ["a"], [True, False], 3):
+    inf, nan = float("inf"), float("nan")
+    for bad in ([], [[1, 2]], [2, 1.5], [nan], [inf], [1, nan], [1, inf], ["a"], [True], 3):
         with pytest.raises(DataError, match="must be whole numbers"):
             check_counts(bad)
     with pytest.raises(

@@ -487,5 +487,6 @@ def test_the_place_is_counted_anew_in_each_epoch() -> None:
         for _ in range(7):
             next(images)
         assert sampler.state_dict() == {"epoch": epoch, "done": 7}
+        assert sampler.state_dict(done=3) == {"epoch": epoch, "done": 3}  # a loader read ahead
         assert len(list(images)) == 93
         assert sampler.state_dict() == {"epoch": epoch, "done": 100}
