@@ -234,6 +234,8 @@ def test_ldam_margins() -> None:
     """Margins fall with n^(1/4), and the smallest class has max_m."""
     margins = LDAMLoss([16, 1, 81], max_m=0.4).margins
     torch.testing.assert_close(margins, torch.tensor([0.2, 0.4, 0.4 / 3], dtype=torch.float64))
+    margins = LDAMLoss([16, 81], max_m=0.4).margins  # the smallest class has more than one image
+    torch.testing.assert_close(margins, torch.tensor([0.4, 0.8 / 3], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -314,6 +316,7 @@ def test_rows_without_weight_have_no_part(case: str) -> None:
     nothing.backward()
     assert nothing.item() == 0
     assert torch.all(z.grad == 0)
+    assert loss.share(z[:3], y[:3] * 0, y * 0).item() == 0
 
 
 @every_loss
@@ -631,3 +634,37 @@ def test_sure_rows_have_finite_losses_and_gradients(case: str) -> None:
                 assert torch.isfinite(terms).all()
                 (slope,) = torch.autograd.grad(terms.sum(), logits)
                 assert torch.isfinite(slope).all()
+
+
+def test_index_targets_need_no_other_class() -> None:
+    """Where nothing is smoothed, only the loss of a row's own class is computed."""
+
+    class Short(CrossEntropyLoss):
+        def per_class(self, logits: Tensor) -> Tensor:
+            raise AssertionError("all classes were computed")
+
+    logits, y = batch()
+    assert Short(WEIGHT)(logits, y).item() == CrossEntropyLoss(WEIGHT)(logits, y).item()
+    with pytest.raises(AssertionError, match="all classes"):
+        Short(label_smoothing=0.1)(logits, y)
+
+
+def test_losses_of_ones_own() -> None:
+    """A loss says what each class costs, or that is missed; what it holds moves with it."""
+
+    class Own(ClassificationLoss):
+        def __init__(self) -> None:
+            super().__init__(WEIGHT)
+            self.inner = torch.nn.Linear(C, C)
+
+        def per_class(self, logits: Tensor) -> Tensor:
+            return self.inner(logits).square()
+
+    logits, y = batch()
+    loss = Own().double()
+    assert {p.dtype for p in loss.parameters()} == {torch.float64}
+    rows = loss.inner(logits).square()[torch.arange(B), y]
+    weight = torch.tensor(WEIGHT, dtype=torch.float64)[y]
+    torch.testing.assert_close(loss(logits, y), (rows * weight).sum() / weight.sum())
+    with pytest.raises(NotImplementedError):
+        ClassificationLoss()(logits, y)

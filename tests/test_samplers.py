@@ -390,6 +390,12 @@ def test_deferred_is_plain_then_balanced():
         assert np.array_equal(deferred.class_shares(epoch), same.class_shares(epoch))
 
 
+def test_deferred_from_the_start_is_class_balanced():
+    """A start of 0 is allowed, and means that nothing is deferred."""
+    balanced = ClassBalancedSampler(LABELS, seed=3)
+    assert list(DeferredSampler(LABELS, start=0, seed=3)) == list(balanced)
+
+
 def test_deferred_is_shared_and_resumed_like_the_others():
     """Processes split both stretches exactly, and a sampler resumes across the start."""
     labels = np.repeat([0, 1], [9, 4])
