@@ -25,3 +25,12 @@ def one_thread() -> Iterator[None]:
     with torch.random.fork_rng():
         yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def gloo(tmp_path: Path) -> Iterator[None]:
+    """Join a process group of one, without network."""
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from purenoise.auxbn import fit_batch_norm
-from purenoise.conversion import convert, dar_layers, revert
+from purenoise.conversion import convert, dar_layers, revert, route
 from purenoise.darbn import (
     DARBatchNorm1d,
     DARBatchNorm2d,
@@ -323,3 +323,56 @@ def test_timms_evonorm_is_refused_by_name():
     layers = pytest.importorskip("timm.layers")
     with pytest.raises(ModelError, match=r"1: timm\.layers\.evo_norm\.EvoNorm2dB0"):
         convert(nn.Sequential(nn.Conv2d(3, 4, 1), layers.EvoNorm2dB0(4)))
+
+
+def test_the_warning_names_the_line_that_converts():
+    """A model without batch norm is warned of at the caller's line."""
+    with pytest.warns(UserWarning, match="nothing to convert") as caught:
+        convert(nn.Linear(2, 2))
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, (False, True)), (True, (True, True)),
+                                                 (False, (False, False))])  # fmt: skip
+def test_synchronise_is_given_to_every_layer(given, expected):
+    """None leaves layers as their class has it; True and False are for all, also a second time."""
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.SyncBatchNorm(3))
+    for start in (model, convert(copy.deepcopy(model))):
+        converted = convert(start, synchronise=given)
+        assert tuple(layer.synchronised for layer in converted) == expected
+    assert route(nn.SyncBatchNorm(3)).synchronised is True
+    revert(model)
+    assert not any("synchronised" in vars(layer) for layer in model)
+    assert [type(layer) for layer in model] == [nn.BatchNorm1d, nn.SyncBatchNorm]
+
+
+def test_layers_are_told_apart_by_their_buffers():
+    """Either running statistic alone makes an unknown layer; other buffers do not."""
+    for name, known in (("running_mean", False), ("running_var", False), ("table", True)):
+        layer = nn.Linear(3, 3)
+        layer.register_buffer(name, torch.zeros(3))
+        model = nn.Sequential(nn.BatchNorm1d(3), layer)
+        if known:
+            assert dar_layers(convert(model)) == 1
+            continue
+        with pytest.raises(ModelError, match=r"1: torch\.nn\.modules\.linear\.Linear\."):
+            convert(model)
+        assert dar_layers(model) == 0
+    with pytest.raises(ModelError, match="the model: "):
+        convert(Evo())
+
+
+def test_forms_of_timms_layers_are_found_by_name_and_others_are_not():
+    """The module gives the forms that pickles name, made once, and no other attribute."""
+    from purenoise import conversion
+
+    layers = pytest.importorskip("timm.layers.norm_act")
+    for name in ("BatchNormAct2d", "SyncBatchNormAct"):
+        form = getattr(conversion, f"DAR{name}")
+        assert form is getattr(conversion, f"DAR{name}")
+        assert issubclass(form, getattr(layers, name))
+        assert (form.__name__, form.__module__) == (f"DAR{name}", conversion.__name__)
+        assert f"DAR{name}" in form.__doc__
+    for name in ("DARBatchNorm9d", "BatchNormAct2d"):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            getattr(conversion, name)

@@ -360,3 +360,28 @@ def test_the_comparison_can_fail():
     expected = oracle_of(layer, x, is_noise, x).out
     mixed = F.batch_norm(x, None, None, layer.weight, layer.bias, training=True)
     assert np.abs(mixed.detach().numpy() - expected).max() > 0.1
+
+
+def test_defaults_of_the_functions_are_those_of_batch_norm():
+    """Without options both functions train, with torch's momentum and eps, and no gamma or beta."""
+    x, is_noise = random(20, 6, 3, 2, 2) / 50, torch.arange(6) >= 4
+    ours, theirs = ((torch.zeros(3).double(), torch.ones(3).double()) for _ in range(2))
+    out = dar_batch_norm(x, is_noise, *ours)
+    expected = F.batch_norm(x[:4], *theirs, training=True, momentum=0.1, eps=1e-5)
+    assert torch.equal(out[:4], expected)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    noise = F.batch_norm(x[4:], None, None, training=True, eps=1e-5)
+    torch.testing.assert_close(out[4:], noise, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(noise_batch_norm(x[4:], None, None), noise, rtol=0, atol=1e-12)
+
+
+def test_masked_steps_of_unsynchronised_layers_ignore_other_processes(monkeypatch):
+    """A layer that takes the statistics of its own rows may run in the masked form anywhere."""
+    layer, alone = DARBatchNorm2d(3), DARBatchNorm2d(3)
+    x = torch.randn(3, 3, 4, 4)
+    for each in (layer, alone):
+        each.row_kinds = torch.tensor([0, 0, 1])
+    expected = alone(x)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
+    assert torch.equal(layer(x), expected)

@@ -66,6 +66,8 @@ def test_step_and_balanced_profiles():
     assert imbalanced_counts("exp", 7, 3).tolist() == [7, 7, 7]
     assert imbalanced_counts("none", 7, 2, 100).tolist() == [7, 7]
     assert imbalanced_counts("exp", 7, 1, 5).tolist() == [7]
+    assert imbalanced_counts("exp", 100, 2, 10).tolist() == [100, 10]
+    assert imbalanced_counts("exp", 100, 3, 4).tolist() == [100, 50, 25]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,8 @@ def test_counts_are_checked():
     """Whole positive numbers pass, in any container; everything else is refused."""
     assert check_counts([3.0, 1]).tolist() == [3, 1]
     assert check_counts(np.array([2], np.uint8)).dtype == np.int64
-    for bad in ([], [[1, 2]], [1.5], [float("nan")], [float("inf")], ["a"], [True, False], 3):
+    inf, nan = float("inf"), float("nan")
+    for bad in ([], [[1, 2]], [2, 1.5], [nan], [inf], [1, nan], [1, inf], ["a"], [True], 3):
         with pytest.raises(DataError, match="must be whole numbers"):
             check_counts(bad)
     with pytest.raises(
@@ -274,3 +277,46 @@ def test_balanced_set_is_balanced():
     assert found.effective_classes == pytest.approx(5)
     with pytest.raises(DataError, match="Class 1 has no training images"):
         imbalance([3, 0])
+
+
+def test_smallest_profiles_are_allowed():
+    """One image per class, and classes that keep exactly one, are long tails too."""
+    assert imbalanced_counts("exp", 1, 3).tolist() == [1, 1, 1]
+    assert imbalanced_counts("none", 1, 1).tolist() == [1]
+    assert imbalanced_counts("step", 4, 2, 4).tolist() == [4, 1]
+    with pytest.raises(DataError, match="at most 0 images"):
+        imbalanced_counts("none", 0, 1)
+
+
+@pytest.mark.parametrize(("empty", "names"), [(1, "Class 0 has"), (5, "Class 0, 1, 2, 3, 4 has"),
+                                              (6, "Class 0, 1, 2, 3, 4 and more has")])  # fmt: skip
+def test_at_most_five_empty_classes_are_named(empty, names):
+    """Five are named, and that there are more, if there are."""
+    with pytest.raises(DataError) as caught:
+        check_counts([0] * empty + [1])
+    assert caught.value.message.startswith(names)
+
+
+def test_indices_of_any_length_and_files_of_any_size(tmp_path):
+    """Fifteen digits are an index where there are so many images; larger files are not opened."""
+    path = tmp_path / "subset.txt"
+    path.write_text("999999999999999\n")
+    assert read_index_file(path, 10**18).tolist() == [10**15 - 1]
+    path.write_text("1000000000000000\n")
+    with pytest.raises(DataError, match="line 1 is '1000000000000000'"):
+        read_index_file(path, 10**18)
+    with path.open("wb") as file:
+        file.truncate(256 * 2**20 + 1)
+    with pytest.raises(DataError, match="256 MiB"):
+        read_index_file(path, 10)
+
+
+def test_thirds_of_many_classes_of_one_size_are_in_class_order():
+    """Ties are in class order however many there are, which only a stable sort keeps."""
+    counts = np.tile([30, 20, 30], 100)
+    found = groups(counts)
+    large, small = np.flatnonzero(counts == 30), np.flatnonzero(counts == 20)
+    assert found["head"].tolist() == large[:100].tolist()
+    assert found["mid"].tolist() == large[100:].tolist()
+    assert found["tail"].tolist() == small.tolist()
+    assert groups([9] * 300)["head"].tolist() == list(range(100))

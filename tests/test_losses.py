@@ -234,6 +234,8 @@ def test_ldam_margins() -> None:
     """Margins fall with n^(1/4), and the smallest class has max_m."""
     margins = LDAMLoss([16, 1, 81], max_m=0.4).margins
     torch.testing.assert_close(margins, torch.tensor([0.2, 0.4, 0.4 / 3], dtype=torch.float64))
+    margins = LDAMLoss([16, 81], max_m=0.4).margins  # the smallest class has more than one image
+    torch.testing.assert_close(margins, torch.tensor([0.4, 0.8 / 3], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -314,6 +316,7 @@ def test_rows_without_weight_have_no_part(case: str) -> None:
     nothing.backward()
     assert nothing.item() == 0
     assert torch.all(z.grad == 0)
+    assert loss.share(z[:3], y[:3] * 0, y * 0).item() == 0
 
 
 @every_loss
@@ -345,7 +348,7 @@ def test_devices_without_float64_get_float32() -> None:
         return tensor.clone()
 
     loss = LDAMLoss(COUNTS, weight=WEIGHT)
-    loss._apply(to_device)
+    assert loss._apply(to_device) is loss
     assert loss.margins.dtype == torch.float32
     logits, y = batch()
     torch.testing.assert_close(
@@ -521,3 +524,147 @@ def test_label_aware_smoothing_that_cannot_be_is_refused(
     """A share outside [0, 1) and an unknown shape get a sentence."""
     with pytest.raises(RecipeError, match=sentence):
         build("label-aware-smoothing", **options)
+
+
+@every_loss
+@pytest.mark.parametrize("soft", [False, True])
+def test_shares_of_processes_sum_to_the_loss(case: str, soft: bool) -> None:
+    """What parts of a batch contribute sums to its loss and its gradient, also of an empty part."""
+    logits, y = batch()
+    targets = soft_targets() if soft else y
+    loss = of_case(case, weight=WEIGHT)
+    whole, parts = (logits.clone().requires_grad_() for _ in range(2))
+    expected = loss(whole, targets)
+    found = sum(
+        loss.share(parts[a:b], targets[a:b], targets) for a, b in ((0, 5), (5, 5), (5, 23), (23, B))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    expected.backward()
+    found.backward()
+    torch.testing.assert_close(parts.grad, whole.grad, rtol=1e-10, atol=1e-14)
+
+
+def test_defaults_are_those_that_are_documented() -> None:
+    """Gamma is 1, tau 1, margins up to 0.5 at scale 30, smoothing 0.4 to 0.1 and concave."""
+    logits, y = batch()
+    pairs = [
+        (FocalLoss(), FocalLoss(1.0, None, "standard", 0.0)),
+        (LDAMLoss(COUNTS), LDAMLoss(COUNTS, 0.5, 30.0, None, 0.0)),
+        (LogitAdjustedLoss(COUNTS), LogitAdjustedLoss(COUNTS, 1.0, None, 0.0)),
+        (LabelAwareSmoothingLoss(COUNTS), LabelAwareSmoothingLoss(COUNTS, 0.4, 0.1, "concave")),
+    ]
+    for short, long in pairs:
+        assert short(logits, y).item() == long(logits, y).item()
+    assert class_smoothing(COUNTS).tolist() == class_smoothing(COUNTS, 0.4, 0.1, "concave").tolist()
+    assert class_smoothing([7, 1]).tolist() == pytest.approx([0.4, 0.1])
+    assert FocalLoss()(logits, y).item() != pytest.approx(CrossEntropyLoss()(logits, y).item())
+
+
+def test_the_ends_of_what_is_allowed() -> None:
+    """Each limit that may be taken is taken, and means what its formula says."""
+    logits, y = batch()
+    plain = CrossEntropyLoss()(logits, y).item()
+    assert FocalLoss(0)(logits, y).item() == pytest.approx(plain)
+    assert LDAMLoss(COUNTS, max_m=0, s=1)(logits, y).item() == pytest.approx(plain)
+    assert LDAMLoss(COUNTS, 0, s=0.5)(2 * logits, y).item() == pytest.approx(plain)
+    assert LogitAdjustedLoss(COUNTS, tau=0)(logits, y).item() == pytest.approx(plain)
+    assert LabelAwareSmoothingLoss(COUNTS, 0, 0)(logits, y).item() == pytest.approx(plain)
+    assert CrossEntropyLoss(label_smoothing=0)(logits, y).item() == plain
+    one = torch.zeros(3, 1, dtype=torch.float64)
+    label = torch.zeros(3, dtype=torch.int64)
+    assert LabelAwareSmoothingLoss([5])(one, label).item() == 0  # no other class to smooth to
+    assert LabelAwareSmoothingLoss([5]).smoothed(one + 1).tolist() == [[0.6]] * 3
+    two = LabelAwareSmoothingLoss([5, 1]).smoothed(torch.eye(2, dtype=torch.float64))
+    torch.testing.assert_close(two, torch.tensor([[0.6, 0.4], [0.1, 0.9]], dtype=torch.float64))
+
+
+def test_what_smooths_says_so() -> None:
+    """Index targets go the short way exactly where nothing smooths them: torch's own bits."""
+    logits, y = batch()
+    assert CrossEntropyLoss().smooths is False
+    assert CrossEntropyLoss(label_smoothing=0.1).smooths is True
+    assert LabelAwareSmoothingLoss(COUNTS, 0, 0).smooths is True
+    terms, weights = CrossEntropyLoss().rows(logits, y)
+    assert torch.equal(terms, F.cross_entropy(logits, y, reduction="none"))
+    assert weights.tolist() == [1.0] * B
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: LogitAdjustedLoss(5), r"prior has shape \(\), not"),
+        (lambda: LogitAdjustedLoss([[1, 2]]), r"prior has shape \(1, 2\), not"),
+        (lambda: LogitAdjustedLoss([1, float("inf")]), "prior of class 1 is inf"),
+        (lambda: LogitAdjustedLoss([-2, 1]), "prior of class 0 is -2"),
+        (lambda: LogitAdjustedLoss([1, 2], tau=float("nan")), "tau is nan"),
+        (lambda: FocalLoss(float("nan")), "gamma is nan"),
+        (lambda: LDAMLoss([5], max_m=float("nan")), "max_m is nan"),
+        (lambda: LDAMLoss([5], s=-1), "s is -1"),
+        (lambda: CrossEntropyLoss([1, float("inf")]), "not negative"),
+        (lambda: CrossEntropyLoss(label_smoothing=-0.1), "label_smoothing is -0.1"),
+        (lambda: CrossEntropyLoss(label_smoothing=float("nan")), "label_smoothing is nan"),
+        (lambda: class_smoothing([2, 1], head=-0.1), "head -0.1"),
+        (lambda: class_smoothing([2, 1], tail=1.0), "tail 1.0"),
+        (lambda: class_smoothing([2, 0]), "Class 1 has no training images"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(make: Callable[[], object], words: str) -> None:
+    """Not a number, infinite, negative, or of another shape: each is refused by what it is."""
+    with pytest.raises((DataError, RecipeError), match=words):
+        make()
+
+
+def test_weights_are_copied() -> None:
+    """A loss keeps its weights when the array that they came in changes."""
+    given = np.array(WEIGHT)
+    loss = CrossEntropyLoss(given)
+    given[:] = 1
+    assert loss.weight.tolist() == WEIGHT
+
+
+@every_loss
+def test_sure_rows_have_finite_losses_and_gradients(case: str) -> None:
+    """Where one class has all the probability, no loss or gradient is infinite, right or wrong."""
+    for dtype in (torch.float32, torch.float64):
+        for size in (1.0, 40.0, 400.0):
+            logits = (size * torch.eye(C, dtype=dtype)).repeat(C, 1).requires_grad_()
+            y = torch.arange(C).repeat_interleave(C)
+            for targets in (y, one_hot(y).to(dtype)):
+                terms, _ = of_case(case).rows(logits, targets)
+                assert torch.isfinite(terms).all()
+                (slope,) = torch.autograd.grad(terms.sum(), logits)
+                assert torch.isfinite(slope).all()
+
+
+def test_index_targets_need_no_other_class() -> None:
+    """Where nothing is smoothed, only the loss of a row's own class is computed."""
+
+    class Short(CrossEntropyLoss):
+        def per_class(self, logits: Tensor) -> Tensor:
+            raise AssertionError("all classes were computed")
+
+    logits, y = batch()
+    assert Short(WEIGHT)(logits, y).item() == CrossEntropyLoss(WEIGHT)(logits, y).item()
+    with pytest.raises(AssertionError, match="all classes"):
+        Short(label_smoothing=0.1)(logits, y)
+
+
+def test_losses_of_ones_own() -> None:
+    """A loss says what each class costs, or that is missed; what it holds moves with it."""
+
+    class Own(ClassificationLoss):
+        def __init__(self) -> None:
+            super().__init__(WEIGHT)
+            self.inner = torch.nn.Linear(C, C)
+
+        def per_class(self, logits: Tensor) -> Tensor:
+            return self.inner(logits).square()
+
+    logits, y = batch()
+    loss = Own().double()
+    assert {p.dtype for p in loss.parameters()} == {torch.float64}
+    rows = loss.inner(logits).square()[torch.arange(B), y]
+    weight = torch.tensor(WEIGHT, dtype=torch.float64)[y]
+    torch.testing.assert_close(loss(logits, y), (rows * weight).sum() / weight.sum())
+    with pytest.raises(NotImplementedError):
+        ClassificationLoss()(logits, y)

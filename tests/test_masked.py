@@ -238,3 +238,84 @@ def test_compiled_once_for_every_number_of_noise_rows():
             step(twin, lambda a, b: two_pass(twin, a, b), x, noise),
         )
     assert counter.frame_count == 1
+
+
+def test_defaults_are_those_of_batch_norm():
+    """Without options the masked form trains, with torch's momentum and eps, without affine."""
+    x = draw(6, 3, 2, 2) / 50
+    ours, theirs = ((torch.zeros(3).double(), torch.ones(3).double()) for _ in range(2))
+    out = masked_batch_norm(x, torch.zeros(6), *ours)
+    expected = nn.functional.batch_norm(x, *theirs, training=True, momentum=0.1, eps=1e-5)
+    assert_same([out, *ours], [expected, *theirs])
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": None}, {"track_running_stats": False}])
+def test_a_masked_layer_in_evaluation_changes_nothing(options):
+    """In eval() rows of both kinds are those of the parent, and no buffer changes, count or all."""
+    layer = DARBatchNorm2d(3, **options).double()
+    layer(draw(8, 3, 2, 2))
+    layer.eval()
+    before, x = copy.deepcopy(list(layer.buffers())), draw(5, 3, 2, 2, seed=3)
+    expected = layer(x)
+    layer.row_kinds = torch.full((5,), NATURAL)
+    assert_same([layer(x)], [expected])
+    assert all(torch.equal(a, b) for a, b in zip(before, layer.buffers(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "rows"), [(3, 0, 8), (5, 3, 8), (0, 2, 8), (7, 2, 16), (0, 0, 8)]
+)
+def test_batches_have_a_multiple_of_the_rows(n, m, rows):
+    """What the model sees is padded to the next multiple, at least one; what comes back is not."""
+    seen = []
+    step = MaskedPass(convert(small()), 8, call=lambda net, x: seen.append(len(x)) or net(x))
+    natural, noise = images(n), images(m, seed=1)
+    assert step(natural, noise).shape == (n + m, 10)
+    assert seen[-1] == rows
+    if not m:
+        assert step(natural).shape == (n, 10)
+        assert seen == [rows, rows]
+
+
+def test_exactness_is_looked_at_once_and_only_with_noise_rows():
+    """Batches without noise run nothing else; the first noise rows run apart once, two of them."""
+    seen = []
+    step = MaskedPass(convert(small()), 8, call=lambda net, x: seen.append(len(x)) or net(x))
+    for noise in (None, images(0), images(3), images(3)):
+        step(images(4), noise)
+    assert seen == [8, 8, 2, 8, 8]
+
+
+def test_a_compiler_is_applied_once_to_what_runs_the_model():
+    """The function that a compiler returns runs in every step, on images and kinds."""
+    given, ran = [], []
+
+    def compiler(module: nn.Module):
+        given.append(module)
+        return lambda *batch: ran.append(batch) or module(*batch)
+
+    step = MaskedPass(convert(small()), 8, compiler=compiler)
+    for _ in range(2):
+        step(images(4), images(3))
+    assert len(given) == 1
+    assert [kinds.tolist() for _, kinds in ran] == [[0] * 4 + [1] * 3 + [2]] * 2
+
+
+def test_one_natural_value_moves_the_running_variance_towards_zero():
+    """A single value has no spread: the variance moves towards 0, by the momentum."""
+    mean, var = torch.zeros(3).double(), torch.ones(3).double()
+    x = draw(3, 3)
+    masked_batch_norm(x, torch.tensor([NOISE, NATURAL, NOISE]), mean, var, momentum=0.25)
+    assert_same([mean, var], [0.25 * x[1], torch.full((3,), 0.75).double()])
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_batches_keep_the_memory_format_that_came(channels_last):
+    """Images in either format stay in it, and rows that are no images are taken as they are."""
+    seen = []
+    step = MaskedPass(convert(small()), 8, call=lambda net, x: seen.append(x) or net(x))
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    step(images(5).contiguous(memory_format=order), images(2))
+    assert seen[-1].is_contiguous(memory_format=order)
+    flat = MaskedPass(convert(nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4))), 8)
+    assert flat(torch.randn(5, 6), torch.randn(2, 6)).shape == (7, 4)

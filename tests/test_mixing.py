@@ -182,6 +182,16 @@ def test_the_larger_label_is_the_one_with_more_share() -> None:
     assert labels.larger().tolist() == [1, 0, 0]
 
 
+def test_a_part_of_mixed_labels_is_that_of_all_three() -> None:
+    """A slice of the rows has their labels and shares, and so their targets."""
+    labels = MixedLabels(torch.tensor([0, 1, 2]), torch.tensor([1, 1, 0]),
+                         torch.tensor([0.25, 0.5, 1.0]))  # fmt: skip
+    part = labels.part(slice(1, 3))
+    assert [x.tolist() for x in (part.a, part.b, part.lam)] == [[1, 2], [1, 0], [0.5, 1.0]]
+    assert torch.equal(part.targets(3), labels.targets(3)[1:])
+    assert labels.targets(3).tolist() == [[0.25, 0.75, 0], [0, 1, 0], [0, 0, 1]]
+
+
 @pytest.mark.parametrize("loss_name", ["cross-entropy", "focal", "ldam", "balanced-softmax"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", sorted(MIXERS))

@@ -18,6 +18,7 @@ from purenoise.noise import (
     noise_images,
     pixel_statistics,
     replacement_probabilities,
+    shuffle_pixels,
 )
 
 CIFAR10_LT = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
@@ -99,6 +100,12 @@ def test_probability_one_and_zero():
     labels = torch.tensor([0, 1] * 500)
     assert torch.equal(choose_noise(labels, [0.0, 1.0], generator()), labels.bool())
     assert choose_noise(labels[:0], [0.5], generator()).shape == (0,)
+
+
+def test_the_largest_class_stays_even_if_zero_is_drawn(monkeypatch):
+    """A draw of exactly 0 is not below a probability of 0."""
+    monkeypatch.setattr(torch, "rand", lambda n, **options: torch.zeros(n, dtype=torch.float64))
+    assert choose_noise(torch.tensor([0, 1]), [0.0, 1e-9], generator()).tolist() == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -200,3 +207,52 @@ def test_pixel_statistics_refuse_other_arrays():
     for channels in (1, 4):
         with pytest.raises(DataError, match=f"with {channels} channels came after images with 3"):
             stats.update(np.zeros((1, channels, 2, 2), np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_mean_and_deviation_are_not_rounded_on_the_way(dtype):
+    """With no deviation every pixel is the mean as the dtype holds it; scaling is the dtype's."""
+    even = noise_images(1, (2, 2), [0.1, 1 / 3], [0.0, 0.0], generator(), dtype)
+    assert torch.equal(even[0, :, 0, 0], torch.tensor([0.1, 1 / 3], dtype=dtype))
+    scaled = noise_images(1, (4, 4), [0.5], [0.1], generator(), dtype, clip=False)
+    normal = torch.empty((1, 1, 4, 4), dtype=dtype).normal_(generator=generator())
+    deviation, mean = (torch.tensor(v, dtype=dtype) for v in (0.1, 0.5))
+    assert torch.equal(scaled, normal * deviation + mean)
+
+
+def test_the_order_of_pixels_is_the_generators_alone():
+    """Another default dtype of torch changes no order."""
+    images = torch.arange(30).view(1, 1, 5, 6)
+    before = shuffle_pixels(images, generator(4))
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(shuffle_pixels(images, generator(4)), before)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_pixel_statistics_of_no_pixel_and_of_one():
+    """Before any pixel there are no channels, then 0 for each; one pixel is its own mean."""
+    stats = PixelStatistics()
+    assert stats.mean.shape == stats.std.shape == (0,)
+    stats.update(np.zeros((0, 3, 2, 2), np.uint8))
+    assert (stats.mean.tolist(), stats.std.tolist()) == ([0.0] * 3, [0.0] * 3)
+    stats = PixelStatistics()
+    stats.update(np.array([51, 102]).reshape(1, 2, 1, 1).astype(np.uint8))
+    assert stats.mean.tolist() == pytest.approx([0.2, 0.4], rel=1e-15)
+    assert stats.std.tolist() == [0.0, 0.0]
+
+
+def test_choices_are_the_generators_doubles():
+    """One float64 draw per image decides, in order, so that runs of before can be repeated."""
+    labels, p = torch.arange(4).repeat(50), np.array([0.0, 0.2, 0.5, 0.9])
+    draws = torch.rand(200, generator=generator(9), dtype=torch.float64)
+    expected = [draw < p[c] for draw, c in zip(draws.tolist(), labels.tolist(), strict=True)]
+    assert choose_noise(labels, p, generator(9)).tolist() == expected
+
+
+def test_pixels_with_equal_keys_keep_their_order(monkeypatch):
+    """Keys that are equal leave pixels as they were, on every device, as a stable sort does."""
+    monkeypatch.setattr(torch, "rand", lambda size, **options: torch.zeros(size))
+    images = torch.arange(2 * 900).view(2, 1, 30, 30)
+    assert torch.equal(shuffle_pixels(images, generator()), images)

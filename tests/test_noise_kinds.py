@@ -22,7 +22,13 @@ from purenoise.feed import Feed
 from purenoise.fitting import make_ready, phases_of
 from purenoise.network import network
 from purenoise.noise import noise_images, shuffle_pixels, uniform_images
-from purenoise.noisesource import N_PATCHES, NoiseSource, check_source, noise_pool
+from purenoise.noisesource import (
+    N_PATCHES,
+    NoiseSource,
+    check_source,
+    noise_fingerprint,
+    noise_pool,
+)
 from purenoise.plan import StepPlan, plan_epoch
 from purenoise.prepare import Prepared, placed, prepare
 from purenoise.recipe import Recipe, load_recipe
@@ -292,6 +298,78 @@ def test_a_folder_of_images(tmp_path: Path):
     before = outside_sha256(place)
     (place / "3.png").write_bytes((place / "2.png").read_bytes())
     assert outside_sha256(place) != before
+
+
+def test_normal_rows_have_the_statistics_of_the_pixels_not_of_the_normalisation():
+    """Other constants of normalisation change how rows are normalised, not what was drawn.
+
+    Rows are as exact as their dtype.
+    """
+    recipe = recipe_of("normalize={mean: [0.1], std: [0.7]}")
+    plans, found, data = drawn(recipe)
+    draws = generator(stream_seed(0, PIXELS, 1, 0))
+    expected = noise_images(plans[0].n_noise, (8, 8), data.noise_mean, data.noise_std, draws)
+    assert data.noise_mean[0] != pytest.approx(0.1, abs=0.05)
+    torch.testing.assert_close(found[0], (expected.double() - 0.1) / 0.7, rtol=1e-14, atol=1e-14)
+
+
+def test_shuffled_rows_are_shuffled():
+    """The pixels of a row stand in another order than in the image that they are of."""
+    _, found, data = drawn(recipe_of("noise=shuffled"))
+    images = data.dataset.train.images.load(np.arange(len(data.dataset.train)))
+    whole = {image.tobytes() for image in images}
+    rows = (pixels(found[0], data) * 255).round().to(torch.uint8).numpy()
+    assert not whole & {row.tobytes() for row in rows}
+
+
+@pytest.mark.parametrize("change", ["noise=shuffled", KINDS[3]])
+def test_images_are_read_ahead_for_the_steps_that_have_noise(
+    change: str, monkeypatch: pytest.MonkeyPatch
+):
+    """From the first step on, steps without noise take no images; afterwards rows are read alone.
+
+    Rows that are asked for outside of an epoch are the same ones.
+    """
+    recipe = recipe_of(change)
+    source = source_of(recipe, prepare(recipe.data))
+    none = np.zeros(0, np.int64)
+    sizes = (3, 0, 0, 2)
+    plans = [StepPlan(none, np.zeros(n, np.int64)) for n in sizes]
+    alone = [source.rows(n, 1, step) for step, n in enumerate(sizes)]
+    read, asked = source._feed.images, []
+    monkeypatch.setattr(source._feed, "images", lambda plan: asked.append(len(plan)) or read(plan))
+    with source.reading(plans, 1):
+        ahead = [source.rows(n, 1, step) for step, n in enumerate(sizes) if n]
+    assert all(torch.equal(a, b) for a, b in zip(ahead, [alone[0], alone[3]], strict=True))
+    assert asked == [2]  # once, for both steps
+    assert torch.equal(source.rows(3, 1, 0), alone[0])
+
+
+def test_rows_of_a_folder_are_its_images(tmp_path: Path):
+    """Every row is an image of the folder; a limit on its bytes reaches the loader."""
+    place = folder(tmp_path / "out")
+    recipe = recipe_of(f"noise={{kind: images, source: {place}}}")
+    _, found, data = drawn(recipe)
+    loaded = load_outside(place, (1, 8, 8))
+    assert np.array_equal(noise_pool(recipe.noise, (1, 8, 8)), loaded)
+    rows = (pixels(found[0], data) * 255).round().to(torch.uint8).numpy()
+    assert {row.tobytes() for row in rows} <= {image.tobytes() for image in loaded}
+    feed = Feed(data.dataset.train, torch.device("cpu"))
+    with pytest.raises(DataError, match=r"data\.memory_mib"):
+        NoiseSource(recipe.noise, data, feed, torch.float32, 0, limit=10)
+
+
+def test_the_files_that_stand_in_for_noise_have_a_hash(tmp_path: Path):
+    """Noise that is drawn has none, the photographs their name, a folder that of its files."""
+    place = folder(tmp_path / "out")
+    expected = {"noise=normal": None, "noise=shuffled": None, KINDS[3]: "photographs",
+                f"noise={{kind: images, source: {place}}}": outside_sha256(str(place))}  # fmt: skip
+    for change, found in expected.items():
+        noise = recipe_of(change).noise
+        assert noise_fingerprint(noise) == found
+        check_source(noise)
+    with pytest.raises(DataError, match="There is no folder"):
+        check_source(recipe_of(f"noise={{kind: images, source: {tmp_path}/none}}").noise)
 
 
 def test_faults_of_a_folder_get_a_sentence(tmp_path: Path):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import copy
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from purenoise.conversion import convert
+from purenoise import exactness
+from purenoise.conversion import convert, revert
 from purenoise.errors import ModelError
-from purenoise.passes import noise_pass
+from purenoise.exactness import BufferWatch
+from purenoise.passes import NoisePass, noise_pass
 from purenoise.twopass import two_pass
 
 from .reference import images, small
+
+read = BufferWatch.read
 
 
 class Checkpointed(nn.Module):
@@ -176,3 +181,138 @@ def test_statistics_written_by_functional_batch_norm_are_refused():
     model = convert(torch.nn.Sequential(Own(), torch.nn.BatchNorm2d(3)))
     with pytest.raises(ModelError, match=r"'0\.(mu|va)'"), noise_pass(model):
         model(torch.randn(4, 3, 2, 2))
+
+
+@pytest.mark.parametrize(("n", "ending"), [(1, "0 (BatchNorm1d)."), (3, "2 (BatchNorm1d)."),
+                                           (4, "2 (BatchNorm1d) and 1 more.")])  # fmt: skip
+def test_at_most_three_plain_layers_are_named(n, ending):
+    """Three layers are named, and the others counted, if there are any."""
+    with (
+        pytest.raises(ModelError) as caught,
+        noise_pass(nn.Sequential(*[nn.BatchNorm1d(2) for _ in range(n)])),
+    ):
+        pass
+    assert caught.value.message.endswith(ending)
+
+
+@pytest.mark.parametrize(("n", "more"), [(1, "'a0': "), (2, "'a0' and 1 more: ")])
+def test_buffers_that_changed_are_counted(n, more):
+    """One buffer is named, others are counted once each, however their change was noticed."""
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for i in range(n):
+                self.register_buffer(f"a{i}", torch.zeros(2))
+
+        def forward(self, x):
+            for buffer in self.buffers():
+                buffer.add_(1)
+            return x
+
+    model = Own()
+    with pytest.raises(ModelError) as caught, noise_pass(model):
+        model(torch.ones(3, 2))
+    assert more in caught.value.message
+
+
+def test_buffers_with_holes_are_equal_to_themselves():
+    """A buffer that holds NaN, is missing or was only read has not changed."""
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.tensor([float("nan"), 1.0]))
+            self.register_buffer("absent", None)
+
+        def forward(self, x):
+            return x + self.table.nan_to_num()
+
+    def model() -> nn.Module:
+        return convert(nn.Sequential(Own(), nn.BatchNorm1d(2)))
+
+    with noise_pass(net := model()):
+        assert net[0](torch.zeros(3, 2)).tolist() == [[0, 1]] * 3
+    nan = float("nan")
+    for wrong in ([nan, 2.0], [nan], [0.0, 1.0], [nan, nan]):
+        net = model()
+        with pytest.raises(ModelError, match=r"'0\.table'"), noise_pass(net):
+            net[0].table.data = torch.tensor(wrong)  # torch does not count this as a write
+    with pytest.raises(ModelError, match=r"'0\.table'"), noise_pass(net := model()):
+        net[0].table = None
+
+
+def test_values_are_compared_in_the_first_pass_alone(monkeypatch):
+    """Comparing values waits for the device: once per model, again after a layer is swapped in.
+
+    A pass that failed does not count.
+    """
+    asked = []
+    monkeypatch.setattr(BufferWatch, "read", lambda self, values: asked.append(values) or read(
+        self, values))  # fmt: skip
+    model = convert(small())
+    with pytest.raises(KeyError), noise_pass(model):
+        raise KeyError
+    for _ in range(2):
+        with noise_pass(model):
+            pass
+    model.append(convert(nn.BatchNorm1d(10)))
+    for _ in range(2):
+        with noise_pass(model):
+            pass
+    assert asked == [True, True, False, True, False]
+
+
+def test_a_pass_over_one_model_looks_again_after_a_change():
+    """Layers that were added or converted after the first pass are seen in the next."""
+    model = convert(small())
+    kept = NoisePass(model)
+    with kept():
+        pass
+    model.append(nn.BatchNorm1d(10))
+    with pytest.raises(ModelError, match=r"5 \(BatchNorm1d\)"), kept():
+        pass
+    convert(model)
+    with kept():
+        model(images(3))
+    assert not model[5].running_mean.any()
+    assert kept.spans_processes is False
+    revert(model)
+    with pytest.raises(ModelError, match=r"1 \(BatchNorm2d\)"), kept():
+        pass
+
+
+def test_other_processes_are_waited_for_where_a_layer_is_synchronised(gloo):
+    """A pass spans processes as soon as one of its layers does."""
+    model = convert(nn.Sequential(nn.BatchNorm1d(3), nn.SyncBatchNorm(3)))
+    assert NoisePass(model).spans_processes is True
+    assert NoisePass(model[0]).spans_processes is False
+    assert NoisePass(model.eval()).spans_processes is False
+
+
+def test_only_values_of_other_layers_are_copied_and_only_if_asked_for():
+    """Copies are of training layers that are not known; versions are of all that train."""
+    norm = convert(nn.BatchNorm1d(2))
+    model = nn.Sequential(norm, nn.InstanceNorm1d(2, track_running_stats=True))
+    model.append(nn.InstanceNorm1d(2, track_running_stats=True).eval())
+    watch = BufferWatch(model, [model[0]])
+    assert watch.read(values=False).copies == {}
+    seen = watch.read(values=True)
+    names = ["running_mean", "running_var", "num_batches_tracked"]
+    assert list(seen.copies) == [("1", name) for name in names]
+    assert list(seen.versions) == [(layer, name) for layer in "01" for name in names]
+    watch.refuse_changed(seen)
+    with torch.inference_mode():
+        model[1].register_buffer("made_here", torch.zeros(1))  # has no version
+    assert watch.read(values=True).versions.keys() == seen.versions.keys()
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_is_refused_where_torch_does_not_tell_its_hooks(reentrant, monkeypatch):
+    """Torch before 2.7 has no look at hooks: the callers are looked at instead."""
+    older = SimpleNamespace(**vars(torch) | {"_C": SimpleNamespace(_autograd=object())})
+    monkeypatch.setattr(exactness, "torch", older)
+    with pytest.raises(ModelError, match="Activation checkpointing"):
+        two_pass(convert(Checkpointed(use_reentrant=reentrant)), images(4), images(4))
+    model = convert(small(Offloaded()))
+    assert two_pass(model, images(3), images(2)).shape == (5, 10)

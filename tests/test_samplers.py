@@ -57,6 +57,7 @@ SOURCES = {
     "uint8": (np.array([1, 0], np.uint8), [1, 0]),
     "tensor": (torch.tensor([2, 0]), [2, 0]),
     "tensors": (pairs([1, 2]), [1, 2]),
+    "three tensors": (TensorDataset(*torch.tensor([[7, 7], [8, 8], [1, 0]])), [1, 0]),
     "targets": (SimpleNamespace(targets=[3, 1]), [3, 1]),
     "tensor targets": (SimpleNamespace(targets=torch.tensor([3, 1])), [3, 1]),
     "labels": (SimpleNamespace(labels=np.array([0, 2])), [0, 2]),
@@ -389,6 +390,12 @@ def test_deferred_is_plain_then_balanced():
         assert np.array_equal(deferred.class_shares(epoch), same.class_shares(epoch))
 
 
+def test_deferred_from_the_start_is_class_balanced():
+    """A start of 0 is allowed, and means that nothing is deferred."""
+    balanced = ClassBalancedSampler(LABELS, seed=3)
+    assert list(DeferredSampler(LABELS, start=0, seed=3)) == list(balanced)
+
+
 def test_deferred_is_shared_and_resumed_like_the_others():
     """Processes split both stretches exactly, and a sampler resumes across the start."""
     labels = np.repeat([0, 1], [9, 4])
@@ -407,3 +414,85 @@ def test_deferred_start_is_an_epoch(start):
     """The start is a whole number from 0 on, and the error says which is usual."""
     with pytest.raises(RecipeError, match=r"whole number of epochs from 0 on.*\nGive the epoch"):
         DeferredSampler([0, 1], start=start)
+
+
+class Fixed:
+    """Stands for a generator that draws what it was given."""
+
+    def __init__(self, *draws: float) -> None:
+        self.draws = np.array(draws)
+
+    def random(self, n: int) -> NDArray[np.float64]:
+        """Return the draws."""
+        assert n == len(self.draws)
+        return self.draws
+
+
+def test_each_image_owns_its_part_of_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A draw in [i / N, (i + 1) / N) is image i, both ends told apart, the last draw too."""
+    sampler = ClassBalancedSampler([0, 1, 2, 3])
+    nearly = [np.nextafter(edge, 0) for edge in (0.25, 0.5, 0.75, 1.0)]
+    for draws, images in (([0.0, 0.25, 0.5, 0.75], [0, 1, 2, 3]), (nearly, [0, 1, 2, 3])):
+        monkeypatch.setattr(sampler, "_generator", lambda epoch, draws=draws: Fixed(*draws))
+        assert sampler.order(0).tolist() == images
+    monkeypatch.setattr(sampler, "_generator", lambda epoch: Fixed(1, 1, 1, 1))  # rounded up
+    assert sampler.order(0).tolist() == [3, 3, 3, 3]
+
+
+def test_orders_are_those_of_the_seed_the_stream_and_the_epoch() -> None:
+    """Orders that runs were made with stay what they were: numpy's for (seed, 1716, epoch)."""
+    expected = np.random.default_rng([5, 1716, 2]).permutation(100).tolist()
+    assert InstanceSampler(LABELS, seed=5).order(2).tolist() == expected
+    expected = np.random.default_rng([0, 1716, 0]).permutation(100).tolist()
+    assert list(InstanceSampler(LABELS)) == expected
+
+
+@pytest.mark.parametrize(("epochs", "balanced"), [(0, 1), (1, 1), (2, 2)])
+def test_the_shortest_courses_of_the_progressive_sampler(epochs: int, balanced: int) -> None:
+    """A course begins as instance sampling and is balanced at its end, also one without epochs."""
+    sampler = ProgressiveSampler([0, 0, 0, 1], epochs=epochs)
+    assert sampler.class_shares(0).tolist() == [0.75, 0.25]
+    assert sampler.class_shares(balanced).tolist() == [0.5, 0.5]
+    assert balanced == 1 or sampler.class_shares(1).tolist() == [0.625, 0.375]
+
+
+def test_methods_that_are_called_like_labels_are_no_labels() -> None:
+    """What can be called is passed over, and the next name is looked at."""
+    source = SimpleNamespace(targets=lambda: [9], labels=[1, 0])
+    assert labels_of(source).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("labels", [[0, 0], [0, 1], [1, 0, 2]])
+def test_classes_may_be_as_many_as_images_and_no_more(labels: list[int]) -> None:
+    """The number of classes is that of the labels, or what is given, if all of them have images."""
+    n = max(labels) + 1
+    for sampler in (ClassBalancedSampler(labels), ClassBalancedSampler(labels, n_classes=n)):
+        assert sampler.counts.tolist() == np.bincount(labels).tolist()
+    with pytest.raises(DataError, match=f"Class {n} has no training images"):
+        ClassBalancedSampler(labels, n_classes=n + 1)
+    with pytest.raises(DataError, match=f"A label is {n - 1}, and with {n - 1} classes"):
+        ClassBalancedSampler(labels, n_classes=n - 1)
+    with pytest.raises(DataError, match="Class 1, 2 has no training images"):
+        ClassBalancedSampler([0, 0, 10**9])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({}, "must be whole numbers"), ({"n_classes": 2}, "Class 0, 1 has no")]
+)
+def test_no_images_at_all_are_refused(options: dict[str, int], words: str) -> None:
+    """An empty array of labels gets a sentence, with and without a number of classes."""
+    with pytest.raises(DataError, match=words):
+        ClassBalancedSampler(np.zeros(0, np.int64), **options)
+
+
+def test_the_place_is_counted_anew_in_each_epoch() -> None:
+    """In the second epoch, and after it, a state says how many images of that epoch were read."""
+    sampler = ClassBalancedSampler(LABELS)
+    for epoch in range(3):
+        images = iter(sampler)
+        for _ in range(7):
+            next(images)
+        assert sampler.state_dict() == {"epoch": epoch, "done": 7}
+        assert sampler.state_dict(done=3) == {"epoch": epoch, "done": 3}  # a loader read ahead
+        assert len(list(images)) == 93
+        assert sampler.state_dict() == {"epoch": epoch, "done": 100}

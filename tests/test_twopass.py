@@ -202,6 +202,30 @@ def test_logits_are_found(output):
     assert logits_of(output) is T
 
 
+class Computed:
+    """An output whose logits are no attribute of its own, as with slots."""
+
+    __slots__ = ()
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """Return the logits."""
+        return T
+
+
+def test_computed_logits_are_found():
+    """Logits behind a property are logits."""
+    assert logits_of(Computed()) is T
+
+
+def test_a_step_without_noise_is_the_model():
+    """Both forms may be called with natural images alone."""
+    model, x = convert(small()), images(4)
+    expected = copy.deepcopy(model)(x)
+    assert torch.equal(TwoPass(copy.deepcopy(model))(x), expected)
+    assert torch.equal(two_pass(model, x), expected)
+
+
 def test_auxiliary_and_missing_logits_are_refused():
     """Auxiliary logits are not dropped in silence, and what has no logits is refused."""
     for output in (Output(T, T), {"logits": T, "aux": T}, SimpleNamespace(logits=T, aux_logits=T)):
@@ -222,13 +246,14 @@ def test_call_says_how_to_run_the_model():
     assert torch.equal(TwoPass(model, call)(x, x), expected)
 
 
-@pytest.fixture
-def gloo(tmp_path):
-    """Join a process group of one, without network."""
-    store = f"file://{tmp_path / 'store'}"
-    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
+def test_a_step_whose_model_was_exchanged_runs_the_new_one():
+    """A model that is put in place of another is the one that both passes go through."""
+    step, other = TwoPass(convert(small())), convert(small())
+    natural, noise = images(4), images(3)
+    step(natural, noise)
+    step.model = other
+    assert torch.equal(step(natural, noise), two_pass(copy.deepcopy(other), natural, noise))
+    assert int(other[1].num_batches_tracked) == 1
 
 
 def test_distributed_model_is_refused_and_two_pass_in_it_works(gloo):

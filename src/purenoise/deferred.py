@@ -47,7 +47,7 @@ class DeferredSampler(ClassBalancedSampler):
                 "Give the epoch of the first learning-rate drop, such as int(0.8 * epochs).",
             )
         self.start = int(start)
-        self._plain = InstanceSampler(self.labels, seed=self.seed, n_classes=len(self.counts))
+        self._plain = InstanceSampler(self.labels, seed=self.seed)
 
     def class_shares(self, epoch: int) -> NDArray[np.float64]:
         """Return n_c / N before ``start``, 1 / C from then on."""

@@ -126,7 +126,7 @@ class BufferWatch:
     def read(self, values: bool) -> Seen:
         """Return the versions of all buffers and, if asked for, copies of their values."""
         copies = {
-            (prefix, name): buffer.detach().clone()
+            (prefix, name): buffer.clone()
             for prefix, module, name, buffer in self._buffers()
             if values and id(module) not in self._known
         }
@@ -168,7 +168,10 @@ class BufferWatch:
 
 
 def _same(old: Tensor, new: Tensor | None) -> bool:
-    return new is not None and old.shape == new.shape and bool(((old == new) | (old != old)).all())
+    if new is None or old.shape != new.shape:
+        return False
+    both_nan = (old != old) & (new != new)
+    return bool(((old == new) | both_nan).all())
 
 
 def _below_checkpoint() -> bool:

@@ -36,15 +36,16 @@ class NoisePass:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self._modules: list[nn.Module] = []
+        self._modules: list[tuple[nn.Module, type[nn.Module]]] = []
 
     def _look(self) -> None:
         """Find what matters among the modules, unless they are those of the last time."""
-        modules = list(self.model.modules())
-        if modules and modules == self._modules:  # modules compare by identity
+        # Modules compare by identity, and conversion gives a module another class.
+        modules = [(module, type(module)) for module in self.model.modules()]
+        if modules == self._modules:
             return
         self._plain = unconverted(self.model, NoiseRouting)
-        self._layers = [m for m in modules if isinstance(m, NoiseRouting)]
+        self._layers = [module for module, _ in modules if isinstance(module, NoiseRouting)]
         self._watch = BufferWatch(self.model, self._layers)
         self._modules = modules
 

@@ -35,7 +35,7 @@ def logits_of(output: Any) -> Tensor:
             "The model returns auxiliary logits, which would be left out of the loss.",
             "Build it with aux_logits=False, or pass call=lambda model, x: <one tensor of logits>.",
         )
-    logits = parts.get("logits") if parts else None
+    logits = parts.get("logits")
     logits = getattr(output, "logits", None) if logits is None else logits
     if not isinstance(logits, Tensor):
         raise ModelError(
