@@ -53,30 +53,34 @@ class _Place:
 def mutants_of(module: str, text: str | None = None) -> list[Mutant]:
     """Return all mutants of a module, in the order of its text."""
     text = (SOURCE / f"{module}.py").read_text(encoding="utf-8") if text is None else text
-    tree, raw = ast.parse(text), text.encode()
+    raw = text.encode()
     starts = [0, *itertools.accumulate(map(len, raw.splitlines(keepends=True)))]
-    seen = {ast.dump(tree)}
     found = []
-    for place in _places(tree, "", tree):
-        for kind, old, new in _edits(place.node):
-            (begin, end), code = _span(starts, old), _written(new)
-            source = (raw[:begin] + code.encode() + raw[end:]).decode()
-            dump = ast.dump(ast.parse(source))
-            if dump in seen or not _compiles(source):
-                continue
-            seen.add(dump)
-            before, after = _shown(raw, _head(starts, place.statement), (begin, end), code)
-            line = text.count("\n", 0, len(raw[:begin].decode())) + 1
-            found.append(Mutant(module, place.function, line, kind, before, after, source))
+    for top in ast.parse(text).body:
+        first, last = _span(starts, top, with_decorators=True)
+        seen = {_dump(raw[first:last])}
+        for place in _places(top, "", top):
+            for kind, old, new in _edits(place.node):
+                (begin, end), code = _span(starts, old), _written(new)
+                dump = _dump(raw[first:begin] + code.encode() + raw[end:last])
+                if dump is None or dump in seen:
+                    continue
+                seen.add(dump)
+                before, after = _shown(raw, _head(starts, place.statement), (begin, end), code)
+                source = (raw[:begin] + code.encode() + raw[end:]).decode()
+                line = raw.count(b"\n", 0, begin) + 1
+                found.append(Mutant(module, place.function, line, kind, before, after, source))
     return found
 
 
-def _compiles(source: str) -> bool:
+def _dump(statement: bytes) -> str | None:
+    """Return the syntax tree of a statement as text; None if it cannot be compiled."""
     try:
-        compile(source, "mutant", "exec")
+        tree = ast.parse(statement)
+        compile(tree, "mutant", "exec")
     except SyntaxError:
-        return False
-    return True
+        return None
+    return ast.dump(tree)
 
 
 def _head(starts: Sequence[int], statement: ast.AST) -> tuple[int, int]:
@@ -162,9 +166,13 @@ def _children(node: ast.AST) -> list[ast.AST]:
     return list(ast.iter_child_nodes(node))
 
 
-def _span(starts: Sequence[int], node: ast.AST) -> tuple[int, int]:
+def _span(
+    starts: Sequence[int], node: ast.AST, *, with_decorators: bool = False
+) -> tuple[int, int]:
     """Return where a node begins and ends in the text, in bytes."""
     begin = starts[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]
+    if with_decorators and (decorators := getattr(node, "decorator_list", [])):
+        begin = starts[decorators[0].lineno - 1]
     end = starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
     return begin, end
 
