@@ -34,6 +34,10 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, help="where one row per mutant is written")
     parser.add_argument("--again", type=Path, help="only what survived according to such a file")
     given = parser.parse_args()
+    if given.n < 1 or given.jobs < 1:
+        parser.error("--n and --jobs are at least 1")
+    if given.again and not given.again.is_file():
+        parser.error(f"there is no file {given.again}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # children are ended as well
     if given.again:
         drawn, name = survivors(given.again), f"survivors of {given.again.name}"

@@ -6,8 +6,10 @@ import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .warm import Verdict
+if TYPE_CHECKING:
+    from .warm import Verdict  # needs a platform with fork
 
 FIELDS = ("sample", "module", "function", "line", "kind", "before", "after", "outcome", "by")
 REASONS = Path(__file__).with_name("survivors.csv")
