@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ from .watch import Hung, hurried, narrow, watched
 
 OURS = str(Path(purenoise.__file__).parent)
 LARGEST = 20_000  # bytes of an input
+GRACE = 5.0  # seconds for a child to end
 Edge = tuple[int, int, int]
 
 
@@ -142,7 +144,7 @@ def with_atheris(parser: Parser, seconds: float, seed: int) -> None:
 
     child = os.fork()
     if child:
-        os.waitpid(child, 0)
+        _wait(child, seconds + GRACE)
         return
     with tempfile.TemporaryDirectory(prefix="atheris-") as name:
         folder, corpus = Path(name) / "work", Path(name) / "corpus"
@@ -169,6 +171,17 @@ def with_atheris(parser: Parser, seconds: float, seed: int) -> None:
                 ):
                     value.__code__ = atheris.instrument_func(value).__code__
         atheris.Fuzz()
+
+
+def _wait(child: int, seconds: float) -> None:
+    """Wait for a child, which may hang at its end: threads of libraries did not come along."""
+    until = time.monotonic() + seconds
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        if time.monotonic() > until:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return
+        time.sleep(0.1)
 
 
 def main() -> int:
