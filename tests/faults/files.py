@@ -96,7 +96,7 @@ class Runs:
         about = content.pop("version"), content.pop("identity")
         self.state, self.identity = State(**content), about[1]
         self.store = root / "phases"
-        save_state(self.store / "k", self.state, self.identity)
+        save_state(self.store / "k", self.state, {**self.identity, "phase": "k"})
 
 
 def run(root: Path, n: int, seed: int, told: Tally) -> None:

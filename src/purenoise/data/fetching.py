@@ -7,7 +7,9 @@ own, which vanishes if it fails, and is moved into place when the data set can b
 
 from __future__ import annotations
 
+import filecmp
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -51,7 +53,8 @@ def aside(root: Path, archives: Sequence[Path] = ()) -> Iterator[Path]:
 
     Args:
         root: Is made if it is missing, and removed again if it stays empty.
-        archives: Files in it that lie in the new folder as well, as links.
+        archives: Files in it that lie in the new folder as well, as copies: torchvision writes over
+            an archive whose sum does not fit.
 
     Raises:
         OSError: If the folder cannot be made, or what was fetched cannot be moved.
@@ -64,7 +67,7 @@ def aside(root: Path, archives: Sequence[Path] = ()) -> Iterator[Path]:
             for archive in archives:
                 place = folder / archive.relative_to(root)
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.symlink_to(archive.absolute())
+                shutil.copy2(archive, place)
             yield folder
             _move(folder, root)
     finally:
@@ -94,7 +97,7 @@ def _move(source: Path, target: Path) -> None:
     """Move what is in a folder into another, file by file where a folder is there already."""
     for entry in sorted(source.iterdir()):
         place = target / entry.name
-        if entry.is_symlink():  # lies there already
+        if entry.is_file() and place.is_file() and filecmp.cmp(entry, place):  # lies there already
             continue
         if entry.is_dir() and place.is_dir():
             _move(entry, place)

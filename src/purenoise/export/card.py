@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from purenoise.datasources import SAME_CALL
 from purenoise.export.manifest import Manifest
 from purenoise.export.plainweights import how_to_load
 from purenoise.export.source import Finished
@@ -28,6 +29,7 @@ from purenoise.report.document import (
 )
 from purenoise.report.markdown import to_markdown
 from purenoise.report.wording import clean, plural
+from purenoise.runlog import is_our_line
 from purenoise.terminal.tables import GROUP_RULES, percent
 
 MARK = "<!-- purenoise model card -->"
@@ -104,11 +106,13 @@ def _protocol(found: Finished) -> Section:
         ("recipe hash", str(summary["digest"])),
     ]
     notes = [clean(note) for note in summary["notes"]]
+    is_ours = is_our_line(summary["command"]) or summary["command"] == SAME_CALL
     return section(
         "protocol", "Protocol",
         [Facts(tuple(pairs)), _adjusted(summary),
          Sentences(tuple(notes), "list") if notes else None,
-         Sentences(("The line that does this again:",)), Lines((clean(summary["command"]),))],
+         Sentences(("The line that does this again:",)) if is_ours else None,
+         Lines((clean(summary["command"]),)) if is_ours else None],
     )  # fmt: skip
 
 

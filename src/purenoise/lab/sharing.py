@@ -25,6 +25,7 @@ from purenoise.methodfile import PhaseSpec
 from purenoise.methods import cut_at_mixing, phase_spans
 from purenoise.recipe import Recipe
 from purenoise.runlinks import refuse_links
+from purenoise.stateform import fault_of_history
 from purenoise.training import State
 from purenoise.wholefile import make_folders, writing
 
@@ -117,7 +118,7 @@ class PhaseStore:
             beside.mkdir()
         self._remove_left()
         try:
-            save_state(beside, state, identity)
+            save_state(beside, state, {**identity, "phase": key})
             with suppress(OSError):  # it was quicker
                 beside.rename(self.folder / key)
                 self._unusable.discard(key)
@@ -132,14 +133,22 @@ class PhaseStore:
                     shutil.rmtree(path)
 
     def load(self, key: str) -> State | None:
-        """Return a state, or None if there is none; a damaged one is removed, or not read again."""
+        """Return a state, or None if there is none.
+
+        One that is damaged, or that lies in the place of another, is removed, or not read again.
+        """
         try:
             found = load_state(self.folder / key)
+            if found is None:
+                return None
+            state, identity, _ = found
+            if identity.get("phase") == key and not fault_of_history(state.history, state.epoch):
+                return state
         except RunError:
-            self._unusable.add(key)  # it may be a link, or not ours to remove
-            shutil.rmtree(self.folder / key, ignore_errors=True)
-            return None
-        return None if found is None else found[0]
+            pass
+        self._unusable.add(key)  # it may be a link, or not ours to remove
+        shutil.rmtree(self.folder / key, ignore_errors=True)
+        return None
 
 
 def longest(keys: Mapping[int, str], store: PhaseStore) -> int | None:

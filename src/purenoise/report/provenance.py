@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from purenoise.datasources import SAME_CALL
 from purenoise.lab.comparison import Comparison
 from purenoise.lab.records import Record
 from purenoise.report.document import Cell, Facts, Lines, Section, Sentences, Table, section
 from purenoise.report.wording import clean, several
+from purenoise.runlog import is_our_line
 from purenoise.terminal.tables import percent
 
 LIMITS = (
@@ -42,13 +44,15 @@ def runs_section(comparison: Comparison) -> Section:
         ("subset SHA-256", several([str(r.summary.get("subset_sha256")) for r in records])),
         ("images SHA-256", several([str(r.summary.get("fingerprint")) for r in records])),
     ]
-    commands = tuple(dict.fromkeys(clean(r.summary.get("command", "")) for r in records))
+    told = dict.fromkeys(r.summary.get("command", "") for r in records)
+    commands = tuple(clean(text) for text in told if is_our_line(text) or text == SAME_CALL)
     whole = comparison.command
     again = Sentences(("The line that makes this comparison again:",)) if whole else None
     return section(
         "runs", "Runs" if len(records) > 1 else "This run",
         [again, Lines((clean(whole),)) if whole else None, table,
-         Sentences(("The lines that train this again:",)), Lines(commands),
+         Sentences(("The lines that train this again:",)) if commands else None,
+         Lines(commands) if commands else None,
          Facts(tuple((k, v) for k, v in [*pairs, *digests] if v)), _left_out(comparison)],
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from purenoise.recipe import method_names
+from purenoise.runlog import is_our_line
 
 MOST_CLASSES = 30
 ALL_EQUAL = "all seeds equal"  # in place of an interval without width
@@ -138,7 +139,7 @@ def print_run(console: Console, summary: Mapping[str, Any], folder: str) -> None
 def next_command(summary: Mapping[str, Any], folder: str) -> str:
     """Return the command that makes the result worth more: a baseline, then another seed."""
     command = summary.get("command", "")
-    if not command.startswith("purenoise train"):
+    if not (command.startswith("purenoise train") and is_our_line(command)):
         return f"purenoise evaluate {shlex.quote(folder)}"
     words = [w for w in shlex.split(command) if not w.startswith(("method=", "seed="))]
     if len(words) > 2 and (Path(words[2]) / "recipe.yaml").is_file():  # a run takes no changes
