@@ -24,10 +24,12 @@ from purenoise.terminal.following import FOLLOWERS_WAIT, follows, refuse_several
 from purenoise.terminal.outlet import lasting_console
 from purenoise.terminal.predicting import predict
 from purenoise.terminal.recipes import recipes_app
+from purenoise.terminal.stopping import STOPPED, Commands, going_on, signals_interrupt
 from purenoise.terminal.systemfaults import refuse_lost_folder, refused_by_system
 
 app = typer.Typer(
     name="purenoise",
+    cls=Commands,
     help="Train image classifiers on imbalanced data with OPeN and DAR-BN.",
     no_args_is_help=True,
     add_completion=False,
@@ -48,11 +50,8 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         refuse_lost_folder()
-        try:
-            app(standalone_mode=True)
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # what fails now would fail without a word at the very end
+        with signals_interrupt():
+            _run()
     except PureNoiseError as error:
         if not follows():
             _say_error(error)
@@ -61,13 +60,22 @@ def main() -> None:
         else:
             error.message = f"process {os.environ['RANK']}: {error.message}"
             _say_error(error)
-        sys.exit(130 if error.message.startswith("Stopped;") else 2)
-    except KeyboardInterrupt:
-        _errors().print("Stopped.")
+        sys.exit(130 if error.message.startswith(("Stopped;", STOPPED)) else 2)
+    except KeyboardInterrupt:  # outside a command
+        _say_error(RunError(STOPPED))
         sys.exit(130)
     except OSError as error:
         _say_error(refused_by_system(error))
         sys.exit(2)
+
+
+def _run() -> None:
+    """Run a command; what its output fails at would fail without a word at the very end."""
+    try:
+        app(standalone_mode=True)
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()
 
 
 @app.command()
@@ -77,11 +85,14 @@ def train(arguments: Arguments = None) -> None:
     Examples: purenoise train | purenoise train method=drs seed=1 |
     purenoise train data=photos/ epochs=50 | purenoise train RUN (goes on with a run)
     """
-    with team_of_commands() as together:
-        _train_words(arguments or [], together)
+    command = shlex.join(["purenoise", "train", *(arguments or [])])
+    with going_on(command), team_of_commands() as together:
+        _train_words(arguments or [], command, together)
 
 
-def _train_words(arguments: list[str], together: Callable[[Callable[[], Any]], Any]) -> None:
+def _train_words(
+    arguments: list[str], command: str, together: Callable[[Callable[[], Any]], Any]
+) -> None:
     """Read the words and train."""
     from purenoise.recipe import load_recipe
 
@@ -93,7 +104,6 @@ def _train_words(arguments: list[str], together: Callable[[Callable[[], Any]], A
             f"{folder} is a run; it goes on with the recipe it was begun with.",
             "Leave the changes out, or begin another run from a recipe.",
         )
-    command = " ".join(["purenoise train", *map(shlex.quote, arguments)])
     console = lasting_console(quiet=follows())
     with console.status("loading", spinner="line"):
         from purenoise.recipe import plain_recipe
@@ -149,7 +159,9 @@ def compare(
     with console.status("loading", spinner="line"):
         from purenoise.terminal.comparing import run_comparison
     refuse_several("compare")
-    if run_comparison(console, name, given, command, print_jobs):
+    with going_on(command):
+        failed = run_comparison(console, name, given, command, print_jobs)
+    if failed:
         raise typer.Exit(2)
 
 
