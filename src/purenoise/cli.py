@@ -243,12 +243,13 @@ def doctor(
 ) -> None:
     """Check versions, devices, data sets, write access and disk."""
     from purenoise.doctor import examine
+    from purenoise.terminal.tables import one_line
 
     table = Table(box=None, show_header=False)
     checks = examine(data, out)
     for check in checks:
         mark = {True: "ok", False: "BAD", None: ""}[check.ok]
-        table.add_row(mark, check.name, escape(check.text))
+        table.add_row(mark, check.name, escape(one_line(check.text)))
     _console().print(table)
     if any(check.ok is False for check in checks):
         raise typer.Exit(2)
