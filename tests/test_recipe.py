@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -607,6 +608,26 @@ def test_huge_values_are_cut_in_messages(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(path)
     assert len(str(caught.value)) < 10_000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no FIFOs")
+def test_a_recipe_that_is_no_ordinary_file(tmp_path: Path) -> None:
+    """A FIFO, or a link to nothing, is named as what it is, alone or as a run's recipe."""
+    os.mkfifo(tmp_path / "recipe.yaml")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").symlink_to(tmp_path / "nothing")
+    for name, place in (
+        (tmp_path, tmp_path / "recipe.yaml"),
+        (tmp_path / "recipe.yaml", tmp_path / "recipe.yaml"),
+        (run, run / "recipe.yaml"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(str(name))
+        assert (
+            caught.value.message == f"{str(place)!r} is no ordinary file, so it cannot be a recipe."
+        )
+        assert "data=" not in caught.value.hint
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

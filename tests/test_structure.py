@@ -30,7 +30,7 @@ FLOORS: dict[int, list[str]] = {
         "noisesection", "trainsection", "combining", "recipe", "keyhelp", "methods", "headstage",
         "noisesource", "fitting", "runtime", "determinism", "team", "resuming", "runidentity",
         "speed", "step", "finetune", "modelinput", "feed", "network", "prepare", "plan",
-        "optimizer", "meter", "training", "evaluate", "probes", "checkpoint", "runlog",
+        "optimizer", "meter", "telling", "training", "evaluate", "probes", "checkpoint", "runlog",
         "predictions", "finishing",
         "experiment", "predict", "wholefile", "runlinks", "eventlog", "stateform", "summaryform",
         "estimatorfit", "datasources",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import shlex
@@ -22,11 +21,15 @@ from purenoise.terminal.adjusting import adjust
 from purenoise.terminal.arguments import Arguments, split_words
 from purenoise.terminal.exporting import export
 from purenoise.terminal.following import FOLLOWERS_WAIT, follows, refuse_several, team_of_commands
+from purenoise.terminal.outlet import lasting_console
 from purenoise.terminal.predicting import predict
 from purenoise.terminal.recipes import recipes_app
+from purenoise.terminal.stopping import STOPPED, Commands, going_on, signals_interrupt
+from purenoise.terminal.systemfaults import refuse_lost_folder, refused_by_system
 
 app = typer.Typer(
     name="purenoise",
+    cls=Commands,
     help="Train image classifiers on imbalanced data with OPeN and DAR-BN.",
     no_args_is_help=True,
     add_completion=False,
@@ -46,7 +49,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is no error
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(standalone_mode=True)
+        refuse_lost_folder()
+        with signals_interrupt():
+            _run()
     except PureNoiseError as error:
         if not follows():
             _say_error(error)
@@ -55,18 +60,22 @@ def main() -> None:
         else:
             error.message = f"process {os.environ['RANK']}: {error.message}"
             _say_error(error)
-        sys.exit(130 if error.message.startswith("Stopped;") else 2)
-    except KeyboardInterrupt:
-        _errors().print("Stopped.")
+        sys.exit(130 if error.message.startswith(("Stopped;", STOPPED)) else 2)
+    except KeyboardInterrupt:  # outside a command
+        _say_error(RunError(STOPPED))
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        _say_error(RunError("A path is longer than the system allows.", "Give a shorter one."))
+        _say_error(refused_by_system(error))
         sys.exit(2)
+
+
+def _run() -> None:
+    """Run a command; what its output fails at would fail without a word at the very end."""
+    try:
+        app(standalone_mode=True)
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()
 
 
 @app.command()
@@ -76,11 +85,14 @@ def train(arguments: Arguments = None) -> None:
     Examples: purenoise train | purenoise train method=drs seed=1 |
     purenoise train data=photos/ epochs=50 | purenoise train RUN (goes on with a run)
     """
-    with team_of_commands() as together:
-        _train_words(arguments or [], together)
+    command = shlex.join(["purenoise", "train", *(arguments or [])])
+    with going_on(command), team_of_commands() as together:
+        _train_words(arguments or [], command, together)
 
 
-def _train_words(arguments: list[str], together: Callable[[Callable[[], Any]], Any]) -> None:
+def _train_words(
+    arguments: list[str], command: str, together: Callable[[Callable[[], Any]], Any]
+) -> None:
     """Read the words and train."""
     from purenoise.recipe import load_recipe
 
@@ -92,28 +104,28 @@ def _train_words(arguments: list[str], together: Callable[[Callable[[], Any]], A
             f"{folder} is a run; it goes on with the recipe it was begun with.",
             "Leave the changes out, or begin another run from a recipe.",
         )
-    command = " ".join(["purenoise train", *map(shlex.quote, arguments)])
-    with _console().status("loading", spinner="line"):
+    console = lasting_console(quiet=follows())
+    with console.status("loading", spinner="line"):
         from purenoise.recipe import plain_recipe
-    _train(recipe, plain_recipe(name, overrides), folder, command)
+    _train(console, recipe, plain_recipe(name, overrides), folder, command)
 
 
-def _train(recipe: Any, base: Any, folder: Path | None, command: str) -> None:
+def _train(console: Console, recipe: Any, base: Any, folder: Path | None, command: str) -> None:
     """Train and print."""
-    with _console().status("loading", spinner="line"):
+    with console.status("loading", spinner="line"):
         from purenoise.experiment import run_recipe
         from purenoise.runtime import keep_freed_memory
         from purenoise.terminal.progress import Display
         from purenoise.terminal.tables import print_run
     keep_freed_memory()
-    display = Display(_console(), recipe.train.epochs)
+    display = Display(console, recipe.train.epochs)
     try:
         run = run_recipe(recipe, base, listeners=[display], folder=folder, command=command)
     finally:
         display.close()
     if not run.trained:
-        _console().print("This run is finished; this is its result.\n")
-    print_run(_console(), run.summary, str(run.folder))
+        console.print("This run is finished; this is its result.\n")
+    print_run(console, run.summary, str(run.folder))
     from purenoise.report.write import write_run_report  # draws: the table need not wait for that
 
     if not follows():
@@ -143,10 +155,13 @@ def compare(
     """
     name, given = split_words(arguments, "compare")
     command = " ".join(["purenoise compare", *map(shlex.quote, arguments or [])])
-    with _console().status("loading", spinner="line"):
+    console = lasting_console()
+    with console.status("loading", spinner="line"):
         from purenoise.terminal.comparing import run_comparison
     refuse_several("compare")
-    if run_comparison(_console(), name, given, command, print_jobs):
+    with going_on(command):
+        failed = run_comparison(console, name, given, command, print_jobs)
+    if failed:
         raise typer.Exit(2)
 
 
@@ -228,12 +243,13 @@ def doctor(
 ) -> None:
     """Check versions, devices, data sets, write access and disk."""
     from purenoise.doctor import examine
+    from purenoise.terminal.tables import one_line
 
     table = Table(box=None, show_header=False)
     checks = examine(data, out)
     for check in checks:
         mark = {True: "ok", False: "BAD", None: ""}[check.ok]
-        table.add_row(mark, check.name, escape(check.text))
+        table.add_row(mark, check.name, escape(one_line(check.text)))
     _console().print(table)
     if any(check.ok is False for check in checks):
         raise typer.Exit(2)
@@ -244,7 +260,7 @@ def _console() -> Console:
 
 
 def _errors() -> Console:
-    return Console(stderr=True, highlight=False)
+    return lasting_console(stderr=True)
 
 
 def _say_error(error: PureNoiseError) -> None:

@@ -224,6 +224,12 @@ def recipe_path(name: str) -> Path:
         return path / "recipe.yaml"
     if os.path.isfile(path):
         return path
+    for place in (path / "recipe.yaml", path):
+        if os.path.lexists(place) and not os.path.isdir(place):
+            raise RecipeError(
+                f"{str(place)!r} is no ordinary file, so it cannot be a recipe.",
+                "Give the path of a YAML file; a link must lead to one.",
+            )
     if os.path.isdir(path):
         raise RecipeError(f"{name!r} is a folder, not a recipe.", f"For its images: data={name}")
     hint = did_you_mean(name, recipe_names()) + " Or give the path of a YAML file."

@@ -43,6 +43,7 @@ from purenoise.speed import Switches
 from purenoise.stateform import load_optimizer
 from purenoise.step import Step
 from purenoise.team import Team, shared
+from purenoise.telling import keeping
 
 Listener = Callable[[str, dict[str, Any]], None]
 GENTLER = "Lower train.lr or lengthen train.warmup. The states saved before are kept."
@@ -120,8 +121,7 @@ class Fit:
         )  # fmt: skip
         self.history: list[dict[str, Any]] = []
         self._noise_from = min((p.first for p in phases if p.has_noise), default=None)
-        self._is_warm = False
-        self._saved_at = time.monotonic()
+        self._is_warm, self._saved_at = False, time.monotonic()
 
     def run(self, state: State | None = None) -> list[dict[str, Any]]:
         """Train from the start, or from ``state``, to the last epoch.
@@ -206,7 +206,8 @@ class Fit:
             self._save(epoch, len(plans), meter.sums(self.team))
             raise
         self.history.append(record)
-        self.listener("epoch", record)
+        with keeping(lambda: self._save(epoch + 1, 0, {}), alone=self.team.is_alone):
+            self.listener("epoch", record)
         self.on_epoch(self._state(epoch + 1, 0, {}))
         last = epoch + 1 == train.epochs
         if last or time.monotonic() - self._saved_at >= self.save_every:
@@ -306,8 +307,9 @@ class Fit:
 
     def _after_step(self, epoch: int, step: int, n_steps: int, meter: Meter) -> None:
         lr = self.optimizer.param_groups[0]["lr"]
-        self.listener("step", {"epoch": epoch, "step": step, "steps": n_steps, "lr": lr,
-                               "meter": meter})  # fmt: skip
+        told = {"epoch": epoch, "step": step, "steps": n_steps, "lr": lr, "meter": meter}
+        with keeping(lambda: self._save(epoch, step + 1, meter.sums()), alone=self.team.is_alone):
+            self.listener("step", told)
         is_time = time.monotonic() - self._saved_at >= self.save_every
         stopping, is_time = self.team.any(self.should_stop(), self.team.leads and is_time)
         if stopping or is_time:
@@ -316,8 +318,7 @@ class Fit:
             raise Interrupted
 
     def _evaluate(self, epoch: int, record: dict[str, Any]) -> None:
-        last = epoch + 1 == self.recipe.train.epochs
-        if not last and (epoch + 1) % self.recipe.eval.every:
+        if epoch + 1 < self.recipe.train.epochs and (epoch + 1) % self.recipe.eval.every:
             return
         for name in ("val", "test"):
             split = getattr(self.data.dataset, name)

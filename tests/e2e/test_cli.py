@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import purenoise as pn
+from purenoise.terminal.tables import printable
 
 from .support import (
     SHORT,
@@ -109,6 +110,28 @@ def test_two_folders_of_images_have_runs_of_their_own(command: Command):
         make_images(Path(name), {"cat": 8, "dog": 6})
         assert command("train", f"data={name}", "model=small_cnn", *SHORT).code == 0
     assert len([*Path("runs").iterdir()]) == 2
+
+
+def test_a_run_folder_moves_no_cursor(run: Path, tmp_path: Path, command: Command):
+    """A folder whose name holds commands for the terminal is printed without them, on one line."""
+    folder = tmp_path / "a\x1b]0;pwn\x07\u202eb\nc"
+    shutil.copytree(run, folder)
+    done = command("train", folder)
+    assert (done.code, done.err) == (0, "")
+    assert printable(done.out) == done.out
+    (line,) = [line for line in done.out.splitlines() if line.startswith("run folder: ")]
+    assert line.endswith("a\ufffd]0;pwn\ufffd\ufffdb c")
+
+
+def test_a_class_name_stays_on_its_row(command: Command):
+    """A newline or a command in a class name splits no row of a table."""
+    make_images(Path("photos"), {"one\ntwo": 8, "three\x1b[2J": 8})
+    words = ("model=small_cnn", "epochs=1", "batch_size=8", "threads=1")
+    for done in (command("train", "data=photos", *words), command("inspect", "photos")):
+        assert done.code == 0
+        rows = [line.split() for line in done.out.splitlines()]
+        assert [row[:2] for row in rows].count(["one", "two"]) == 1
+        assert [row[0] for row in rows if row].count("three\ufffd[2J") == 1
 
 
 def test_evaluate_repeats_the_summary(run: Path, command: Command):

@@ -64,7 +64,7 @@ def run_comparison(
             f"To go on: {command}",
         )
     for label, reason in outcome.failed.items():
-        console.print(f"failed: {label}: {printable(reason)}", markup=False, soft_wrap=True)
+        console.print(printable(f"failed: {label}: {reason}"), markup=False, soft_wrap=True)
     if plan.only:
         _say_one(console, plan, outcome)
         return bool(outcome.failed)
@@ -128,14 +128,14 @@ def _say_one(console: Console, plan: Plan, outcome: Outcome) -> None:
     folder = next(run.folder for run in plan.runs if run.label == plan.only)
     if not outcome.failed:
         done = "finished" if outcome.trained else "there already"
-        console.print(f"{plan.only}: {done}, {folder}", markup=False, soft_wrap=True)
+        console.print(printable(f"{plan.only}: {done}, {folder}"), markup=False, soft_wrap=True)
 
 
 def _say(console: Console, plan: Plan, outcome: Outcome, page: Path) -> None:
     """Say what was done, and where it lies."""
 
     def line(name: str, text: Any) -> None:
-        console.print(f"{name:12}{text}", markup=False, soft_wrap=True)
+        console.print(f"{name:12}{printable(str(text))}", markup=False, soft_wrap=True)
 
     console.print()
     if outcome.shared_epochs:

@@ -59,6 +59,7 @@ def recipes_copy(
 ) -> None:
     """Copy a recipe to a file of one's own."""
     from purenoise.recipe import recipe_path
+    from purenoise.terminal.tables import printable
 
     source, place = recipe_path(name), target or Path(f"{name}.yaml")
     if place.is_dir():
@@ -70,7 +71,8 @@ def recipes_copy(
         raise RunError(f"{place} exists; it was left as it is.", "Name another file.") from error
     except OSError as error:
         raise RunError(f"{place} cannot be written: {error.strerror}.") from error
-    typer.echo(f"{place}: change it, then run: purenoise train {shlex.quote(str(place))}")
+    said = f"{place}: change it, then run: purenoise train {shlex.quote(str(place))}"
+    typer.echo(printable(said))
 
 
 @recipes_app.command("check")

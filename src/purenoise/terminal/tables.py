@@ -62,7 +62,7 @@ def result_table(summary: Mapping[str, Any], metrics: Mapping[str, Any], title: 
         ("calibration error (ECE) %", "ece"),
     ):
         overall.add_row(name, percent(metrics[key]))
-    heading = Text(printable(title), style="bold")
+    heading = Text(one_line(title), style="bold")
     return Group(heading, overall, "", _groups(metrics), "", _classes(summary, metrics))
 
 
@@ -88,7 +88,7 @@ def _classes(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Table:
                 table.add_row(f"... {len(order) - MOST_CLASSES} more", "", "", "")
             continue
         table.add_row(
-            escape(printable(summary["class_names"][c])),
+            escape(one_line(summary["class_names"][c])),
             str(counts[c]),
             str(metrics["n_test"][c]),
             percent(metrics["per_class"][c]),
@@ -101,6 +101,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def one_line(text: str) -> str:
+    r"""Return printable text on one line, for a row of a table.
+
+    Example:
+        >>> one_line("a\nb\x1b[2J").isprintable()
+        True
+    """
+    return printable(text.replace("\n", " "))
+
+
 def broken(name: str, width: int = 26) -> str:
     r"""Return a long name on several lines, cut after ``:``, ``+`` or ``-``, not inside words.
 
@@ -109,7 +119,7 @@ def broken(name: str, width: int = 26) -> str:
         'open+balanced-softmax:\nstop_gradient=affine'
     """
     lines = [""]
-    for part in re.split(r"(?<=[:+-])", printable(name).replace("\n", " ")):
+    for part in re.split(r"(?<=[:+-])", one_line(name)):
         if lines[-1] and len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part
@@ -129,11 +139,13 @@ def print_run(console: Console, summary: Mapping[str, Any], folder: str) -> None
     """Print a finished run: tables, where it lies, what to try next."""
     title = f"{summary['recipe']} · {summary['method']} · seed {summary['seed']}"
     if summary["test"] is None:
-        console.print(f"{title}: there are no test images, so nothing was measured.", markup=False)
+        said = f"{one_line(title)}: there are no test images, so nothing was measured."
+        console.print(said, markup=False)
     else:
         console.print(result_table(summary, summary["test"], f"{title} · test, last epoch"))
-    console.print(f"\nrun folder: {folder}", markup=False, soft_wrap=True)
-    console.print(f"try next:   {next_command(summary, folder)}", markup=False, soft_wrap=True)
+    console.print(f"\nrun folder: {one_line(folder)}", markup=False, soft_wrap=True)
+    following = printable(next_command(summary, folder))  # a newline within quotes belongs to it
+    console.print(f"try next:   {following}", markup=False, soft_wrap=True)
 
 
 def next_command(summary: Mapping[str, Any], folder: str) -> str:
@@ -156,19 +168,19 @@ def inspection_tables(found: Any) -> Group:
     """Return the tables of :class:`purenoise.inspection.Inspection`."""
     facts = Table(show_header=False, box=None)
     for name, value in found.facts.items():
-        facts.add_row(name, escape(str(value)))
+        facts.add_row(name, escape(one_line(str(value))))
     classes = Table("class", box=None, header_style="bold")
     for column in ("train", "val", "test", "noise %"):
         classes.add_column(column, justify="right")
     for row in found.classes[: 4 * MOST_CLASSES]:
         classes.add_row(
-            escape(printable(row["class"])), str(row["train"]), str(row["val"]), str(row["test"]),
+            escape(one_line(row["class"])), str(row["train"]), str(row["val"]), str(row["test"]),
             percent(row["noise"]),
         )  # fmt: skip
     if len(found.classes) > 4 * MOST_CLASSES:
         classes.add_row(f"... {len(found.classes) - 4 * MOST_CLASSES} more", "", "", "", "")
     said = [Text(f"found: {printable(text)}") for text in found.faults]
-    said += [Text(f"advice: {text}") for text in found.advice]
+    said += [Text(f"advice: {printable(text)}") for text in found.advice]
     return Group(Text(printable(found.name), style="bold"), facts, "", classes, "", *said)
 
 
@@ -197,7 +209,7 @@ def csv_cell(value: Any) -> Any:
         return value
     if value.lstrip()[:1] in ("=", "+", "-", "@") or value[:1] in ("\t", "\r", "\n"):
         value = f"'{value}"
-    return printable(value.replace("\n", " "))
+    return one_line(value)
 
 
 def predictions_table(predictions: Sequence[Any]) -> Table:
@@ -211,9 +223,9 @@ def predictions_table(predictions: Sequence[Any]) -> Table:
         ranked = list(zip(p.classes, p.probabilities, strict=True))
         first = ranked[0] if ranked else (p.error, None)
         table.add_row(
-            escape(printable(p.image)),
-            escape(printable(first[0])),
+            escape(one_line(p.image)),
+            escape(one_line(first[0])),
             "" if first[1] is None else f"{first[1]:.3f}",
-            escape(printable(", ".join(f"{c} {v:.3f}" for c, v in ranked[1:]))),
+            escape(one_line(", ".join(f"{c} {v:.3f}" for c, v in ranked[1:]))),
         )
     return table
