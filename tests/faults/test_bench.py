@@ -30,7 +30,7 @@ def bench(
 
 @pytest.mark.parametrize(
     ("name", "n", "more"),
-    [("kills", 10, ("--methods", "open", "crt")), ("files", 13, ()), ("disk", 8, ())],
+    [("kills", 6, ("--methods", "open", "crt")), ("files", 13, ()), ("disk", 8, ())],
 )
 def test_nothing_is_lost(name: str, n: int, more: tuple[str, ...]):
     """Killed, damaged or without room, each run goes on to the equal result or says why not."""
@@ -71,13 +71,16 @@ Fit._save = forgets
 """
 
 
+SEED = 54  # its first kill is SIGTERM inside a write in the middle of the run
+
+
 @pytest.mark.parametrize("mistake", [DEAF, IGNORES, FORGETS])
 def test_kills_notice_a_run_that_does_not_heed_signals(mistake: str, tmp_path: Path):
     """Whoever dies of a signal, does not hear it, or stops without a state has lost something."""
     script = tmp_path / "mistaken.py"
     ending = "import sys\nfrom tests.faults.__main__ import main\nsys.exit(main())\n"
     script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{mistake}\n{ending}")
-    done = bench("kills", 10, 1, by=(str(script),))
+    done = bench("kills", 1, SEED, by=(str(script),))
     assert done.returncode == 1, done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]
     assert last.endswith(" lost")
