@@ -212,13 +212,29 @@ def test_layers_are_plain_again_after_the_step():
 def test_cumulative_averages_are_those_of_the_layer():
     """With momentum=None the masked form averages over batches as torch does."""
     layers = [DARBatchNorm2d(3, momentum=None).double() for _ in range(2)]
-    for seed in range(3):
+    for seed in range(7):
         x = draw(6, 3, 2, 2, seed=seed)
         layers[0](x)
         layers[1].row_kinds = row_kinds(6, 0, 6, "cpu")
         layers[1](x)
-    torch.testing.assert_close(layers[0].running_var, layers[1].running_var)
-    assert layers[1].num_batches_tracked == 3
+    for name in ("running_mean", "running_var"):
+        a, b = (getattr(layer, name) for layer in layers)
+        torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)  # float32 would be 3e-8 off
+    assert layers[1].num_batches_tracked == 7
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_batch_of_noise_alone_is_counted_as_torch_counts_no_rows(dtype: torch.dtype):
+    """With momentum=None a batch without natural rows counts, and moves nothing, as in torch."""
+    plain, layer = (kind(3, momentum=None).to(dtype) for kind in (nn.BatchNorm2d, DARBatchNorm2d))
+    for seed, n in enumerate((6, 0, 6, 0, 4)):
+        x = draw(6, 3, 2, 2, seed=seed).to(dtype)
+        plain(x[:n])
+        layer.row_kinds = row_kinds(n, 6 - n, 6, "cpu")
+        layer(x)
+        assert int(layer.num_batches_tracked) == int(plain.num_batches_tracked) == seed + 1
+        torch.testing.assert_close(layer.running_mean, plain.running_mean)
+        torch.testing.assert_close(layer.running_var, plain.running_var)
 
 
 def test_compiled_once_for_every_number_of_noise_rows():

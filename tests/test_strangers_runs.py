@@ -18,8 +18,9 @@ from purenoise import eventlog
 from purenoise.checksums import event_line
 from purenoise.errors import RunError
 from purenoise.eventlog import read_log
+from purenoise.ourlines import line_of
 from purenoise.report import report_runs
-from purenoise.runlog import RunFolder, RunLog, line_of, read_events
+from purenoise.runlog import RunFolder, RunLog, read_events
 from purenoise.stateform import fault_of_history, fault_of_state, load_optimizer
 from purenoise.terminal.tables import next_command
 

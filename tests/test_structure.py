@@ -31,7 +31,7 @@ FLOORS: dict[int, list[str]] = {
         "noisesource", "fitting", "runtime", "determinism", "team", "resuming", "runidentity",
         "speed", "step", "finetune", "modelinput", "feed", "network", "prepare", "plan",
         "optimizer", "meter", "telling", "training", "evaluate", "probes", "checkpoint", "runlog",
-        "predictions", "finishing",
+        "predictions", "finishing", "ourlines",
         "experiment", "predict", "wholefile", "runlinks", "eventlog", "stateform", "summaryform",
         "estimatorfit", "datasources",
         "lab", "lab.*",

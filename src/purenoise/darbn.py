@@ -235,7 +235,8 @@ class NoiseRouting(_BatchNorm):
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if self.momentum is None:  # a cumulative average
-                momentum = 1.0 / self.num_batches_tracked.to(x.device, torch.float32)
+                exact = torch.float32 if x.device.type == "mps" else torch.float64
+                momentum = 1.0 / self.num_batches_tracked.to(x.device, exact)
         out = masked_batch_norm(
             x, kinds, self.running_mean, self.running_var, self.weight, self.bias,
             self.training, momentum, self.eps, self.stop_gradient,

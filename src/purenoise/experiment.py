@@ -25,11 +25,12 @@ from purenoise.finishing import finish
 from purenoise.fitting import make_plain, make_ready, phases_of, refuse_alone_only
 from purenoise.methods import Phase
 from purenoise.network import lay_out, noted_network
+from purenoise.ourlines import line_of
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import Prepared, check_folder_unchanged, placed, prepare
 from purenoise.recipe import Recipe, load_recipe, plain_recipe
 from purenoise.runidentity import run_identity, run_path
-from purenoise.runlog import RunFolder, RunLog, inherited, line_of, read_events
+from purenoise.runlog import RunFolder, RunLog, inherited, read_events
 from purenoise.runtime import (
     environment,
     is_out_of_memory,

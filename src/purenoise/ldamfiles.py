@@ -5,7 +5,8 @@
     root_model/NAME/  ckpt.pth.tar  ckpt.best.pth.tar
 
 A checkpoint holds tensors and plain values only, so that ``torch.load(weights_only=True)`` reads
-it, and besides LDAM-DRW's five entries one of ours, from which a run goes on bit for bit.
+it, and besides LDAM-DRW's five entries one of ours, from which a run goes on bit for bit. A last
+line holds its SHA-256; of one without that line the CRC-32 of its records is checked.
 
 Differs from LDAM-DRW: an existing file is never overwritten by another experiment, and
 ``log_test.csv`` is written anew each epoch from the run's history, so that a resumed run has no
@@ -26,7 +27,8 @@ from typing import Any
 import torch
 
 from purenoise import yamlfile
-from purenoise.checkpoint import load_plain, write_whole
+from purenoise.checkpoint import is_whole, load_plain, write_whole
+from purenoise.checksums import checksum_line
 from purenoise.confusion import Confusion
 from purenoise.errors import RunError
 from purenoise.runlinks import refuse_links
@@ -184,11 +186,10 @@ class LdamFiles:
         with writing(self.log):
             self._board.add_scalar("acc/test_top1_best", 100 * max(scores), state.epoch - 1)
             self._board.flush()
-        buffer = io.BytesIO()
-        torch.save(checkpoint_content(state, identity, self.settings), buffer)
+        content = checkpoint_bytes(state, identity, self.settings)
         if scores.index(max(scores)) == len(scores) - 1:
-            write_whole(self.best, buffer.getvalue())
-        write_whole(self.checkpoint, buffer.getvalue())
+            write_whole(self.best, content)
+        write_whole(self.checkpoint, content)
 
     def write_confusion(self, summary: Mapping[str, Any]) -> None:
         """Write the confusion matrix of the last epoch as a picture and as numbers."""
@@ -214,17 +215,20 @@ def test_lines(history: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def checkpoint_content(
+def checkpoint_bytes(
     state: State, identity: Mapping[str, Any], settings: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return LDAM-DRW's five entries and ours, all tensors on the CPU."""
+) -> bytes:
+    """Return LDAM-DRW's five entries and ours as a file holds them, all tensors on the CPU."""
     best = max(record["test"]["accuracy"] for record in state.history)
     ours = {"version": VERSION, "identity": dict(identity), "settings": dict(settings),
             "history": state.history}  # fmt: skip
-    return {
+    buffer = io.BytesIO()
+    torch.save({
         "epoch": state.epoch, "arch": settings["arch"], "state_dict": _on_cpu(state.model),
         "best_acc1": 100 * best, "optimizer": _on_cpu(state.optimizer), OURS: ours,
-    }  # fmt: skip
+    }, buffer)  # fmt: skip
+    buffer.write(checksum_line(buffer.getbuffer()))
+    return buffer.getvalue()
 
 
 def read_checkpoint(path: Path, arch: str) -> dict[str, Any]:
@@ -235,16 +239,18 @@ def read_checkpoint(path: Path, arch: str) -> dict[str, Any]:
         arch: The network that it must be of.
 
     Raises:
-        RunError: If it is missing, truncated, holds more than tensors and plain values, is no
-            checkpoint, or is of another network.
+        RunError: If it is missing, truncated, changed, holds more than tensors and plain values,
+            is no checkpoint, or is of another network.
     """
     if not path.is_file():
         raise RunError(f"There is no checkpoint {path}.", "Give the path of a ckpt.pth.tar.")
     try:
+        if not is_whole(path):
+            raise ValueError("its checksum does not fit")
         content = load_plain(path)
     except Exception as error:  # strangers' bytes: torch raises a dozen types, none in common
         raise RunError(
-            f"{path} is truncated, no checkpoint, or holds objects that would run code; nothing in "
+            f"{path} is damaged, no checkpoint, or holds objects that would run code; nothing in "
             "it was executed.",
             "Take another copy, such as ckpt.best.pth.tar beside it, or train again.",
         ) from error

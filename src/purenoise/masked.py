@@ -7,7 +7,9 @@ noise. That is what ``torch.compile`` with static shapes needs. Rows of the thir
 keep the shape when a batch is short; they enter no statistics and come out as beta.
 
 Differs from the listing: a natural group with a single value per channel gives beta, as nothing
-here can look at a count and raise; an empty group leaves the running statistics as they were.
+here can look at a count and raise; an empty group leaves the running statistics as they were. A
+layer counts a batch without natural rows all the same, as torch's own does with 0 rows and as two
+passes do: with ``momentum=None`` later batches then weigh a little less.
 """
 
 from __future__ import annotations
@@ -123,7 +125,7 @@ def _update(
     momentum: float | Tensor,
 ) -> None:
     """Move the running statistics towards those of the natural rows, unless there are none."""
-    step = (size > 0).to(running_mean.dtype) * momentum
+    step = ((size > 0).to(running_mean.dtype) * momentum).to(running_mean.dtype)
     unbiased = var * (size / (size - 1).clamp_min(1))
     running_mean.lerp_(mean.to(running_mean.dtype), step)
     running_var.lerp_(unbiased.to(running_var.dtype), step)

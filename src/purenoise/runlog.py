@@ -15,13 +15,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shlex
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from purenoise import yamlfile
 from purenoise.checksums import event_line, sha256_fits, with_sha256
@@ -35,7 +34,6 @@ from purenoise.wholefile import make_folders, write_whole, writing
 MEND = "Remove that file and run the same line again: the end of the run is repeated."
 PROBE = 1 << 18  # bytes that must fit before a run begins
 MOST_BYTES = 256 * MIB  # of a summary; one of 8,142 classes takes less than 1
-OUR_LINES = (("purenoise", "train"), ("purenoise", "adjust"), ("python", "cifar_train.py"))
 ABOUT_LINE = ("event", "time", "shared")  # of an event, beside its content
 COLUMNS = ("epoch", "phase", "lr", "loss", "accuracy", "noise_rows", "seconds",
            "val_accuracy", "val_balanced_accuracy", "test_accuracy", "test_balanced_accuracy",
@@ -277,36 +275,6 @@ def inherited(path: Path) -> list[str]:
     """Return a note if another run trained the first epochs, by the events in a file."""
     n = sum(bool(event.get("shared")) for event in read_events(path))
     return [f"The first {n} epochs were trained by another run that begins alike."] * (n > 0)
-
-
-def line_of(events: Sequence[Mapping[str, Any]], own: str) -> str:
-    """Return the line by which a run was begun, as its first event says.
-
-    Args:
-        events: Of the run.
-        own: The line of now, for a run without events or of a stranger's whose line is no command
-            of ours alone: people copy it.
-
-    Example:
-        >>> line_of([{"event": "start", "command": "purenoise train; rm x"}], "purenoise train a")
-        'purenoise train a'
-    """
-    found = next((e.get("command") for e in events if e["event"] == "start"), None)
-    return found if is_our_line(found) else own
-
-
-def is_our_line(found: Any) -> TypeGuard[str]:
-    """Whether a command that a file holds is one of ours and no other beside it.
-
-    Example:
-        >>> is_our_line("purenoise train digits"), is_our_line("purenoise train; rm x")
-        (True, False)
-    """
-    try:
-        words = shlex.split(found) if isinstance(found, str) else []
-    except ValueError:  # a quote without end
-        return False
-    return tuple(words[:2]) in OUR_LINES and shlex.join(words) == found and "\n" not in found
 
 
 def _stays(event: Mapping[str, Any], next_epoch: int) -> bool:

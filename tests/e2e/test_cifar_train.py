@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import pickle
+import random
 import re
 import runpy
 import subprocess
@@ -22,6 +23,9 @@ from torchvision import datasets
 
 from purenoise import yamlfile
 from purenoise.checkpoint import load_weights
+from purenoise.checksums import TAIL, checksum_line
+from purenoise.errors import RunError
+from purenoise.ldamfiles import read_checkpoint
 from purenoise.ldamflags import LOSSES, RULES, build_parser, method_of, parse, recipe_of
 from purenoise.methodfile import load_method
 from purenoise.methods import build_phases
@@ -370,6 +374,32 @@ class Harmful:
         return (Path.touch, (Path("harm"),))
 
 
+@pytest.mark.parametrize("with_line", [True, False])
+def test_flipped_bits_of_a_checkpoint_are_recognised(
+    place: Path, script: Script, with_line: bool
+) -> None:
+    """A flipped bit is refused, or did not touch what is read; also before there was a line."""
+    assert script("--epochs", "1") == 0
+    path = place / "checkpoint" / NAME / "ckpt.pth.tar"
+    good = path.read_bytes()
+    assert checksum_line(good[:-TAIL]) == good[-TAIL:]
+    right = torch.load(path, weights_only=True)["state_dict"]
+    end = len(good) - (0 if with_line else TAIL)
+    dice, refused = random.Random(3), []
+    for _ in range(40):
+        bad = bytearray(good[:end])
+        bad[dice.randrange(end)] ^= 1 << dice.randrange(8)
+        path.write_bytes(bad)
+        try:
+            assert equal(read_checkpoint(path, "resnet20")["state_dict"], right)
+        except RunError as error:
+            refused.append(error.message)
+    assert len(refused) >= 35
+    assert all(message.startswith(f"{path} is damaged") for message in refused)
+    path.write_bytes(good[:end])
+    assert equal(read_checkpoint(path, "resnet20")["state_dict"], right)
+
+
 def test_checkpoints_that_are_refused(
     place: Path, script: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -388,7 +418,7 @@ def test_checkpoints_that_are_refused(
         return captured.err
 
     assert "There is no checkpoint" in refused()
-    for damaged in (good[: len(good) // 2], good[:-1], b"", b"not a checkpoint", b"\x80\x04."):
+    for damaged in (good[: len(good) // 2], good[:-90], b"", b"not a checkpoint", b"\x80\x04."):
         bad.write_bytes(damaged)
         assert "nothing in it was executed" in refused()
         assert "nothing in it was executed" in refused("-e")

@@ -29,13 +29,15 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=500, help="trials of each bench; epochs of soak")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
+    parser.add_argument("--methods", nargs="+", help="of kills, in turn; the recipe's own if none")
     parser.add_argument("--csv", type=Path, help="where the counts are written as well")
     given = parser.parse_args()
     told = Tally(until=time.monotonic() + 60 * given.minutes)
     for name in BENCHES if given.bench == "all" else (given.bench,):
         bench = importlib.import_module(f"tests.faults.{name}")
         with tempfile.TemporaryDirectory(prefix="purenoise-faults-") as root:
-            bench.run(Path(root), given.n, given.seed, told)
+            more = {"methods": given.methods} if given.methods and name == "kills" else {}
+            bench.run(Path(root), given.n, given.seed, told, **more)
     if given.csv:
         told.write(given.csv)
     print(told.text())

@@ -19,6 +19,7 @@ import torch
 
 from purenoise.checkpoint import load_plain, save_state
 from purenoise.lab.sharing import PhaseStore
+from purenoise.ldamfiles import checkpoint_bytes, read_checkpoint
 from purenoise.models.weightsfile import read_weights
 from purenoise.network import load_run
 from purenoise.predictions import read_predictions
@@ -97,6 +98,10 @@ class Runs:
         self.state, self.identity = State(**content), about[1]
         self.store = root / "phases"
         save_state(self.store / "k", self.state, {**self.identity, "phase": "k"})
+        self.script = root / "script"  # what cifar_train.py leaves
+        self.script.mkdir()
+        written = checkpoint_bytes(self.state, self.identity, {"arch": "digits"})
+        (self.script / "ckpt.pth.tar").write_bytes(written)
 
 
 def run(root: Path, n: int, seed: int, told: Tally) -> None:
@@ -126,7 +131,9 @@ def run(root: Path, n: int, seed: int, told: Tally) -> None:
 
 
 def _source(runs: Runs, name: str) -> Path:
-    return runs.store if name.startswith("k/") else runs.whole
+    if name.startswith("k/"):
+        return runs.store
+    return runs.script if name == "ckpt.pth.tar" else runs.whole
 
 
 def goes_on(runs: Runs, folder: Path) -> str:
@@ -227,6 +234,18 @@ def phase(runs: Runs, folder: Path) -> str:
     return IDENTICAL if _equal(found.model, runs.state.model) else "another state was loaded"
 
 
+def checkpoint(runs: Runs, folder: Path) -> str:
+    """Read the checkpoint of cifar_train.py, as ``--resume`` does."""
+
+    def equal() -> bool:
+        found = read_checkpoint(folder / "ckpt.pth.tar", "digits")
+        return _equal(found["state_dict"], runs.state.model) and (
+            found["purenoise"]["history"] == runs.state.history
+        )
+
+    return _reads(runs, equal)
+
+
 READERS: tuple[tuple[str, Callable[[Runs, Path], str], str], ...] = (
     ("summary.json", summary, ""),
     ("weights.safetensors", weights, ""),
@@ -235,4 +254,5 @@ READERS: tuple[tuple[str, Callable[[Runs, Path], str], str], ...] = (
     ("predictions.npz", predictions, ""),
     ("events.jsonl", events, ""),
     ("k/state.pt", phase, " of a shared phase"),
+    ("ckpt.pth.tar", checkpoint, " of cifar_train.py"),
 )

@@ -27,7 +27,9 @@ def group(bench: str, kind: str) -> str:
     """Return the row of a table that a trial belongs to."""
     if bench == "kills":
         number, _, place = kind.partition(" ")
-        return f"{number}, {'at a random moment' if place == 'at a moment' else 'inside a write'}"
+        moment = place.startswith("at a moment")
+        where = place.replace("a moment", "a random moment") if moment else "inside a write"
+        return f"{number}, {where}"
     if bench == "files":
         return kind.partition(" of a ")[2].replace("run in progress, ", "run in progress: ")
     return kind

@@ -31,7 +31,11 @@ from purenoise.prepare import prepare
 from purenoise.recipe import load_recipe, plain_recipe
 from purenoise.runlog import read_events
 
+from . import stages
+
 WORDS = ("epochs=3", "batch_size=256", "threads=1", "save_seconds=0", "eval.every=1")
+METHOD = "open"  # of the recipe
+NEVER = 1000.0  # seconds between states: none is kept but at the end, and on a signal
 COMMAND = "purenoise train digits"
 PATIENCE = 120.0  # seconds after which a child counts as hanging
 HANGS = 99
@@ -53,17 +57,19 @@ class Ended:
         return "Traceback" not in self.said
 
 
-def train(folder: Path) -> None:
-    """Train the bench's run in a folder, from wherever it is."""
-    recipe = load_recipe("digits", list(WORDS))
+def train(folder: Path, method: str = METHOD, save_seconds: float = 0.0) -> None:
+    """Train the bench's run in a folder, from wherever it is, and tell how far it is."""
+    words = [*WORDS, f"method={method}", f"save_seconds={save_seconds:g}"]
     base = plain_recipe("digits", [])
-    run_recipe(recipe, base, folder=folder, command=COMMAND, data=DATA)
+    run_recipe(load_recipe("digits", words), base, listeners=[stages.tell], folder=folder,
+               command=COMMAND, data=DATA)  # fmt: skip
 
 
 def start(work: Callable[[], Any], said: Path) -> int:
     """Fork a child that works; what it says goes to a file. Return its process id."""
     sys.stdout.flush()
     sys.stderr.flush()
+    said.unlink(missing_ok=True)  # what an earlier child said is not this one's
     child = os.fork()
     if child:
         return child

@@ -18,11 +18,12 @@ from purenoise.eventlog import read_log
 from purenoise.export.manifest import read_manifest
 from purenoise.lab.variants import parse_seeds, parse_variants
 from purenoise.longtail import read_index_file
+from purenoise.ourlines import line_of
 from purenoise.posthoc.priors import read_prior
 from purenoise.predictions import read_predictions
 from purenoise.recipe import load_recipe
 from purenoise.report.command import report_words
-from purenoise.runlog import RunFolder, line_of
+from purenoise.runlog import RunFolder
 from purenoise.summaryform import fault_of
 from purenoise.terminal.arguments import split_words
 

@@ -15,6 +15,7 @@ from purenoise.datasources import SAME_CALL
 from purenoise.export.manifest import Manifest
 from purenoise.export.plainweights import how_to_load
 from purenoise.export.source import Finished
+from purenoise.ourlines import is_our_line
 from purenoise.recipe import Recipe
 from purenoise.report.document import (
     Cell,
@@ -29,7 +30,6 @@ from purenoise.report.document import (
 )
 from purenoise.report.markdown import to_markdown
 from purenoise.report.wording import clean, plural
-from purenoise.runlog import is_our_line
 from purenoise.terminal.tables import GROUP_RULES, percent
 
 MARK = "<!-- purenoise model card -->"

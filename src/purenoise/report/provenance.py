@@ -5,9 +5,9 @@ from __future__ import annotations
 from purenoise.datasources import SAME_CALL
 from purenoise.lab.comparison import Comparison
 from purenoise.lab.records import Record
+from purenoise.ourlines import is_our_line
 from purenoise.report.document import Cell, Facts, Lines, Section, Sentences, Table, section
 from purenoise.report.wording import clean, several
-from purenoise.runlog import is_our_line
 from purenoise.terminal.tables import percent
 
 LIMITS = (

@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from purenoise.ourlines import is_our_line
 from purenoise.recipe import method_names
-from purenoise.runlog import is_our_line
 
 MOST_CLASSES = 30
 ALL_EQUAL = "all seeds equal"  # in place of an interval without width
