@@ -40,10 +40,9 @@ def not_usable() -> list[str]:
         load_recipe(name)
     if len(known_methods()) < HELD["purenoise/recipes/methods/*.yaml"]:
         wrong.append(f"only {len(known_methods())} methods are known")
-    for name in ("report.html.j2", "report.css", "sort.js"):
-        if not (files("purenoise.report") / "templates" / name).read_text():
-            wrong.append(f"{name} is empty")
-    return wrong
+    templates = files("purenoise.report") / "templates"
+    names = ("report.html.j2", "report.css", "sort.js")
+    return wrong + [f"{name} is empty" for name in names if not (templates / name).read_text()]
 
 
 if __name__ == "__main__":
