@@ -63,6 +63,7 @@ def test_step_and_balanced_profiles():
     """Half the classes of a step profile are small; a ratio of 1 and none are balanced."""
     assert imbalanced_counts("step", 500, 4, 100).tolist() == [500, 500, 5, 5]
     assert imbalanced_counts("step", 50, 5, 10).tolist() == [50, 50, 5, 5, 5]
+    assert imbalanced_counts("step", 10, 1, 5).tolist() == [10]
     assert imbalanced_counts("exp", 7, 3).tolist() == [7, 7, 7]
     assert imbalanced_counts("none", 7, 2, 100).tolist() == [7, 7]
     assert imbalanced_counts("exp", 7, 1, 5).tolist() == [7]
@@ -213,6 +214,14 @@ def test_counts_are_checked():
         DataError, match=r"Class 0, 1, 2, 3, 4 and more has no .*\(7 of 8 classes\)"
     ):
         check_counts([0] * 6 + [-1, 5])
+
+
+@pytest.mark.parametrize("count", [2.0**53 + 2, 1e30, 1e308, 2**63 - 1, np.uint64(2**64 - 1)])
+def test_counts_that_nothing_can_have_are_refused(count):
+    """Above 2**53 integers and floats part, and sums overflow: such counts are refused."""
+    with pytest.raises(DataError, match=r"^Class 1 has .* and at most 2\*\*53 can be counted\."):
+        check_counts(np.array([1, count], getattr(count, "dtype", None)))
+    assert check_counts([1.0, 2.0**53]).tolist() == [1, 2**53]
 
 
 def test_groups_by_hand():

@@ -106,6 +106,7 @@ def test_labels_of_image_folders(tmp_path: Path) -> None:
         ([True, False], "whole numbers"),
         (SimpleNamespace(targets={"a": 1}), "whole numbers"),
         ([], "whole numbers"),
+        (np.array([0, 2**63], np.uint64), "got 9223372036854775808; at most 92233720368547758"),
     ],
 )
 def test_what_has_no_labels_is_refused(source: object, words: str) -> None:
@@ -121,6 +122,7 @@ def test_what_has_no_labels_is_refused(source: object, words: str) -> None:
         ([0, 1], {"n_classes": 3}, DataError, "Class 2 has no training images"),
         ([0, 5], {"n_classes": 3}, DataError, "A label is 5, and with 3 classes"),
         ([0, 10**15], {}, DataError, "Class 1 has no training images"),
+        ([0, 2**63 - 1], {}, DataError, "Class 1 has no training images"),
         ([0, 1], {"rank": 2, "num_replicas": 2}, RecipeError, "rank=2"),
         ([0, 1], {"rank": -1}, RecipeError, "rank=-1"),
         ([0, 1], {"seed": -1}, RecipeError, "seed is -1"),

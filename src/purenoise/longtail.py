@@ -21,6 +21,7 @@ from purenoise.smallfile import MIB, read_small_text
 IMBALANCE_TYPES = ("exp", "step", "none")
 SUBSETS = ("ldam", "first", "random")
 MANY, FEW = 100, 20
+MOST_COUNT = 2**53  # above, floats are not all whole numbers any more, and sums overflow
 MOST_BYTES = 256 * MIB  # of an index file: some 20 million indices
 
 
@@ -31,7 +32,8 @@ def imbalanced_counts(
 
     Args:
         imb_type: ``exp``: int(n_max * ratio ** (-c / (C - 1))) for class c. ``step``: the first
-            half of the classes has n_max, the rest int(n_max / ratio). ``none``: n_max each.
+            half of the classes has n_max, the rest int(n_max / ratio). ``none``: n_max each. One
+            class alone has n_max.
         n_max: Images of the largest class.
         n_classes: Number of classes C.
         ratio: Imbalance ratio n_max / n_min, at least 1.
@@ -67,7 +69,7 @@ def imbalanced_counts(
     if imb_type == "exp" and n_classes > 1:
         counts = [int(n_max * factor ** (c / (n_classes - 1.0))) for c in range(n_classes)]
     elif imb_type == "step":
-        head = n_classes // 2
+        head = max(1, n_classes // 2)  # a class alone is the largest one
         counts = [n_max] * head + [int(n_max * factor)] * (n_classes - head)
     else:
         counts = [n_max] * n_classes
@@ -188,13 +190,19 @@ def check_counts(counts: ArrayLike) -> NDArray[np.int64]:
     """Return class counts as int64, refusing classes without images.
 
     Raises:
-        DataError: Naming the classes that are empty, or if the counts are no counts.
+        DataError: Naming the classes that are empty, or if they are no counts, or above 2**53.
     """
     array = np.asarray(counts)
     numbers = array.ndim == 1 and len(array) > 0 and array.dtype.kind in "iuf"
     if not numbers or not np.all(np.isfinite(array)) or np.any(np.mod(array, 1)):
         raise DataError(
             f"Class counts must be whole numbers of shape (C,), got {array.tolist()!r}."[:300],
+            "Give the number of training images of each class.",
+        )
+    if np.any(array > MOST_COUNT):
+        c = int(np.argmax(array))
+        raise DataError(
+            f"Class {c} has {array[c]:g} training images, and at most 2**53 can be counted.",
             "Give the number of training images of each class.",
         )
     empty = np.flatnonzero(array < 1)

@@ -5,6 +5,7 @@ The rule, and what every loss takes and gives, is in :mod:`purenoise.lossbase`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class FocalLoss(ClassificationLoss):
             class weight enters the modulating factor.
 
     Raises:
-        RecipeError: If gamma is negative or the form unknown.
+        RecipeError: If gamma is negative or not finite, or the form unknown.
 
     Source: Lin et al. 2017, equation 4; the class weight takes the place of alpha.
     """
@@ -63,8 +64,8 @@ class FocalLoss(ClassificationLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(weight, label_smoothing)
-        if not gamma >= 0:
-            raise RecipeError(f"gamma is {gamma}, and must not be negative.")
+        if not 0 <= gamma < math.inf:
+            raise RecipeError(f"gamma is {gamma}, and must be finite and not negative.")
         if form not in FOCAL_FORMS:
             raise RecipeError(f"Focal form {form!r} is not known.", did_you_mean(form, FOCAL_FORMS))
         self.gamma, self.form = gamma, form
@@ -96,7 +97,7 @@ class LDAMLoss(ClassificationLoss):
 
     Raises:
         DataError: If a class has no images.
-        RecipeError: If max_m is negative or s is not positive.
+        RecipeError: If max_m is negative or s is not positive, or one is not finite.
 
     Source: Cao et al. 2019, equation 13: margins max_m * n_c^(-1/4) / max n^(-1/4), subtracted from
     the logit of the true class.
@@ -113,8 +114,10 @@ class LDAMLoss(ClassificationLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(weight, label_smoothing)
-        if not (max_m >= 0 and s > 0):
-            raise RecipeError(f"max_m is {max_m} and s is {s}: at least 0, and above 0.")
+        if not (0 <= max_m < math.inf and 0 < s < math.inf):
+            raise RecipeError(
+                f"max_m is {max_m} and s is {s}: at least 0, and above 0, both finite."
+            )
         margins = check_counts(counts).astype(np.float64) ** -0.25
         self._keep("margins", margins * (max_m / margins.max()))
         self.s = s
@@ -150,7 +153,7 @@ class LogitAdjustedLoss(CrossEntropyLoss):
 
     Raises:
         DataError: If the prior of a class is not positive.
-        RecipeError: If tau is negative.
+        RecipeError: If tau is negative or not finite.
 
     Source: Menon et al. 2021, equation 10; Ren et al. 2020, equation 4. Testing uses raw logits.
     """
@@ -165,8 +168,8 @@ class LogitAdjustedLoss(CrossEntropyLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(weight, label_smoothing)
-        if not tau >= 0:
-            raise RecipeError(f"tau is {tau}, and must not be negative.")
+        if not 0 <= tau < math.inf:
+            raise RecipeError(f"tau is {tau}, and must be finite and not negative.")
         p = np.asarray(prior, np.float64)
         if p.ndim != 1:
             raise DataError(f"The class prior has shape {p.shape}, not (C,).")

@@ -25,6 +25,7 @@ from purenoise.errors import DataError, RecipeError
 from purenoise.longtail import check_counts
 
 BETA = 0.9999
+MOST_LABEL = 2**63 - 1  # of int64; what is above would come out negative
 STREAM = 1716  # sets the samplers' random numbers apart from others drawn with the same seed
 
 
@@ -39,7 +40,7 @@ def labels_of(source: Any) -> NDArray[np.int64]:
         int64 of shape (N,).
 
     Raises:
-        DataError: If no labels are found, or they are not whole numbers from 0 on.
+        DataError: If no labels are found, or they are not whole numbers from 0 to 2**63 - 1.
 
     Example:
         >>> labels_of(Subset(torch.utils.data.TensorDataset(torch.zeros(3), torch.arange(3)), [2]))
@@ -54,6 +55,11 @@ def labels_of(source: Any) -> NDArray[np.int64]:
     else:
         labels = _own_labels(source)
     whole = labels.ndim == 1 and labels.dtype.kind in "iu"
+    if whole and len(labels) and labels.max() > MOST_LABEL:
+        raise DataError(
+            f"Labels must be classes 0..C-1, got {labels.max()}; at most {MOST_LABEL} is allowed.",
+            "Give the labels themselves: Sampler(labels).",
+        )
     if not whole or (len(labels) and labels.min() < 0):
         raise DataError(
             f"Labels must be whole numbers 0..C-1 of shape (N,), got {labels.dtype} of shape "
