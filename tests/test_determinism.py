@@ -64,6 +64,27 @@ def test_what_has_no_form_is_named_once() -> None:
         without_a_form()
 
 
+def test_a_workspace_of_the_caller_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller's own cuBLAS workspace that is not deterministic is named in one sentence, once."""
+    monkeypatch.setenv(CUBLAS, ":0:0")
+    told: list[str] = []
+    words = (  # as torch says it, shortened; only a GPU makes it say so
+        "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` "
+        "or `at::Context::setDeterministicAlgorithms(true)`, but this operation is not "
+        "deterministic because it uses CuBLAS and you have CUDA >= 10.2. To enable deterministic "
+        f"behavior, set {CUBLAS}=:4096:8 or {CUBLAS}=:16:8."
+    )
+    with deterministic_mode(True, told.append):
+        for _ in range(2):
+            warnings.warn(words, stacklevel=1)
+        without_a_form()
+        with pytest.warns(UserWarning, match="CuBLAS is slow"):
+            warnings.warn("CuBLAS is slow", stacklevel=1)
+    assert len(told) == 2
+    assert told[0].startswith(f"deterministic=true: {CUBLAS}=:0:0 lets cuBLAS change the order")
+    assert "put_" in told[1]
+
+
 def test_a_run_says_what_it_cannot_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recipe asks for it; the run's log has the warning; on a CPU no number changes."""
     plain = pn.train("digits", epochs=1, threads=1, out=str(tmp_path / "plain"))

@@ -22,6 +22,8 @@ import torch
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"  # is looked at by cuBLAS, and asked for by torch
 FIXED = ":4096:8"
 LACKING = re.compile(r"(\S+) does not have a deterministic implementation")
+# Of a cuBLAS workspace that lets sums change their order.
+UNFIXED = re.compile(r"determinis.*\bCuBLAS\b", re.IGNORECASE | re.DOTALL)
 
 
 @contextmanager
@@ -57,19 +59,30 @@ def _named(tell: Callable[[str], None]) -> Iterator[None]:
     """Turn torch's warnings of operations that are not deterministic into sentences of our own."""
     told: set[str] = set()
     with warnings.catch_warnings():
-        warnings.filterwarnings("always", message=".*deterministic implementation")
+        for words in (LACKING, UNFIXED):
+            warnings.filterwarnings("always", message=f"(?s).*{words.pattern}")
         show = warnings.showwarning
 
         def show_or_tell(message: Warning | str, *rest: Any, **more: Any) -> None:
-            found = LACKING.search(str(message))
-            if found is None:
+            what, sentence = _sentence(str(message))
+            if not sentence:
                 show(message, *rest, **more)
-            elif found[1] not in told:
-                told.add(found[1])
-                tell(
-                    f"deterministic=true: torch has no such form of {found[1]}, which this network "
-                    "uses: results may differ by rounding from run to run."
-                )
+            elif what not in told:
+                told.add(what)
+                tell(f"deterministic=true: {sentence}: results may differ by rounding from run to "
+                     "run.")  # fmt: skip
 
         warnings.showwarning = show_or_tell
         yield
+
+
+def _sentence(warning: str) -> tuple[str, str]:
+    """Return what is not deterministic by a warning of torch, and how to say it; or nothing."""
+    if found := LACKING.search(warning):
+        return found[1], f"torch has no such form of {found[1]}, which this network uses"
+    if UNFIXED.search(warning):
+        return CUBLAS, (
+            f"{CUBLAS}={os.environ.get(CUBLAS, '')} lets cuBLAS change the order of sums (unset "
+            f"it, or set it to {FIXED} or :16:8)"
+        )
+    return "", ""
