@@ -291,3 +291,14 @@ def test_a_command_that_is_not_ours_is_shown_nowhere(tmp_path: Path):
     for name in ("page.html", "page.md"):
         assert "curl" not in (tmp_path / name).read_text(encoding="utf-8")
     assert next_command({**summary, "command": evil}, "runs/x") == "purenoise evaluate runs/x"
+
+
+@pytest.mark.parametrize("name", ["state", "tb"])
+def test_what_stands_in_the_place_of_a_folder_is_told_before_training(tmp_path: Path, name: str):
+    """A file, or a link to nowhere, where a run needs a folder, is refused at once."""
+    for make in (Path.touch, lambda path: path.symlink_to(path)):
+        run = tmp_path / make.__name__
+        run.mkdir()
+        make(run / name)
+        with pytest.raises(RunError, match=f"{name} is no folder"):
+            RunFolder(run).check_writable()

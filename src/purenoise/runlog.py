@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from purenoise.wholefile import make_folders, write_whole, writing
 
 MEND = "Remove that file and run the same line again: the end of the run is repeated."
 PROBE = 1 << 18  # bytes that must fit before a run begins
-MOST_BYTES = 256 * MIB  # of a summary; one of 8,142 classes takes less than 1
+MOST_BYTES = 32 * MIB  # of a summary; one of 8,142 classes takes less than 1
 ABOUT_LINE = ("event", "time", "shared")  # of an event, beside its content
 COLUMNS = ("epoch", "phase", "lr", "loss", "accuracy", "noise_rows", "seconds",
            "val_accuracy", "val_balanced_accuracy", "test_accuracy", "test_balanced_accuracy",
@@ -142,6 +143,12 @@ class RunFolder:
         Raises:
             RunError: If it cannot be written.
         """
+        for folder in (self.state, self.path / "tb"):
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise RunError(
+                    f"{folder} is no folder, and this run needs one there.",
+                    "Move it away, or choose another place with out=FOLDER.",
+                )
         there = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
         try:
             with tempfile.TemporaryFile(dir=there) as probe:

@@ -17,6 +17,7 @@ from purenoise.errors import RunError
 from purenoise.metrics import evaluate_confusion
 from purenoise.runlog import MEND, RunFolder
 
+MOST_CLASSES = 50_000
 LONGEST_NAME = 5000  # letters of a class's name: a path, at most
 LATER = ("recipe", "method", "seed", "digest", "command", "augment", "notes", "subset_sha256",
          "fingerprint", "n_train", "n_val", "n_test")  # fmt: skip
@@ -86,7 +87,7 @@ class _Probes(_Form):
 class _Summary(_Form):
     status: str = ""
     data: str
-    class_names: list[Name] = Field(min_length=1)
+    class_names: list[Name] = Field(min_length=1, max_length=MOST_CLASSES)
     counts: list[Count]
     image_shape: list[Side] = Field(min_length=3, max_length=3)
     normalize: list[list[Number]] = Field(min_length=2, max_length=2)
