@@ -26,6 +26,7 @@ import torch
 from purenoise.training import Fit
 
 from .kills import Reference
+from .stages import without_stages
 from .tally import Row, Tally
 from .warm import PATIENCE, Ended, differences, do, start, train, wait
 
@@ -48,8 +49,9 @@ class Place:
         folder = folder or self.folder
         if ended.code not in (0, *codes) or not ended.is_clean:
             return f"code {ended.code}: {ended.said[-700:]}"
-        if ended.code and len(ended.said.strip().splitlines()) > 2:
-            return f"more than a sentence and a hint: {ended.said[-700:]}"
+        said = without_stages(ended.said)
+        if ended.code and len(said.strip().splitlines()) > 2:
+            return f"more than a sentence and a hint: {said[-700:]}"
         again = do(lambda: train(folder), self.said)
         if again.code:
             return f"went on with code {again.code}: {again.said[-500:]}"
