@@ -212,9 +212,12 @@ class _Experiment:
                 adjusted = recipe.resolved_method().post is not None
 
                 def end() -> str:
-                    summary = finish(
-                        model, history, data, self.files, head, should_stop, adjusted=adjusted
-                    )
+                    try:
+                        summary = finish(
+                            model, history, data, self.files, head, should_stop, adjusted=adjusted
+                        )
+                    except Interrupted as error:
+                        raise resuming.stopped(self.files.state, self.command) from error
                     summary["seconds"] = time.perf_counter() - self.started
                     self._tell("end", {"test": summary["test"], "seconds": summary["seconds"]})
                     return self.files.write_summary(summary)

@@ -8,11 +8,10 @@ from typing import Any
 from torch import nn
 
 from purenoise.checkpoint import save_weights
-from purenoise.evaluate import Interrupted, Question, evaluate_split, never
+from purenoise.evaluate import Question, evaluate_split, never
 from purenoise.predictions import write_predictions
 from purenoise.prepare import Prepared
 from purenoise.probes import probe
-from purenoise.resuming import stopped
 from purenoise.runlog import RunFolder
 
 
@@ -36,27 +35,12 @@ def finish(
         head: What the summary says of the run beside its numbers.
         adjusted: Whether the network is another one than the last epoch's, so that the epochs'
             numbers say nothing of it.
-        stopping: Asked between batches; the run then goes on from its last state.
+        stopping: Asked between batches.
 
     Raises:
-        RunError: That it was stopped, or that a file cannot be written.
+        Interrupted: If it was told to stop; the run goes on from its last state.
+        RunError: If a file cannot be written.
     """
-    try:
-        return _finish(model, history, data, files, head, stopping, adjusted=adjusted)
-    except Interrupted as error:
-        raise stopped(files.state, head["command"]) from error
-
-
-def _finish(
-    model: nn.Module,
-    history: list[dict[str, Any]],
-    data: Prepared,
-    files: RunFolder,
-    head: Mapping[str, Any],
-    stopping: Question,
-    *,
-    adjusted: bool,
-) -> dict[str, Any]:
     split = data.dataset.test
     summary: dict[str, Any] = {"status": "finished", "selection": "last epoch", **head}
     summary["test"], logits = None, None

@@ -56,11 +56,12 @@ def section() -> str:
     hand, generated = sums(first), sums(made)
     both = hand + generated
     lines = [
-        f"{hand['tried']:,} kinds made by hand, {generated['tried']:,} inputs generated with the "
+        f"{hand['tried']:,} made by hand (a fault in a place of a file, for each reader), "
+        f"{generated['tried']:,} inputs generated with the "
         f"seeds {' and '.join(seeds)}: {both['refused']:,} were refused in a sentence, "
         f"{both['harmless']:,} were used and did no harm, {both['failed']:,} did anything else.",
         "",
-        "| input | kinds by hand | refused | used | failed | generated | refused | used | failed |",
+        "| input | by hand | refused | used | failed | generated | refused | used | failed |",
         "| --- " + "| --: " * 8 + "|",
     ]
     for group in [*sorted({row["group"] for row in rows}), None]:
