@@ -6,6 +6,7 @@ Both take turns in one start of torchrun: while the first process steps alone, t
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -33,7 +34,8 @@ def measure(rows: Rows) -> None:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
                    "--nproc-per-node=2", "-m", "benchmarks.processes", name, str(batch),
                    str(ROUNDS[rows.size])]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=env)
         times = json.loads(done.stdout.splitlines()[-1])
         case = f"{name} {batch}x32, float32"
         for key, seconds in times.items():

@@ -10,8 +10,10 @@ Host values travel by gloo over the CPU also where gradients travel by NCCL.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -28,6 +30,7 @@ from purenoise.errors import PureNoiseError, RunError
 
 Result = TypeVar("Result")
 PATIENCE = timedelta(hours=2)  # for the others, which may evaluate or write for long
+_wrapped: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # what holds on to the processes' group
 LOST = ("Connection closed", "Connection reset", "Broken pipe", "peer", "Timed out", "timed out")
 
 
@@ -77,7 +80,9 @@ class Team:
         names = inspect.signature(wrapper.__init__).parameters
         switch = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
         options: dict[str, Any] = {"device_ids": ids, switch: False}
-        return wrapper(module, **options)
+        whole = wrapper(module, **options)
+        _wrapped.add(whole)
+        return whole
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Return, for each flag, whether it is true in any process."""
@@ -262,6 +267,9 @@ def joined() -> Iterator[Team]:
     if on_gpu:
         torch.cuda.set_device(local_gpu())
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+    # Its functions keep, as default arguments, the group that is there when it is first imported,
+    # and torch imports it somewhere in the course of a run: see _leave.
+    importlib.import_module("torch.distributed.nn.functional")
     try:
         store, rank, size = next(iter(rendezvous("env://")))
         # torchrun's store outlives a restart: without a prefix, processes that were started anew
@@ -278,7 +286,21 @@ def joined() -> Iterator[Team]:
     try:
         yield here()
     finally:
-        dist.destroy_process_group()
+        _leave()
+
+
+def _leave() -> None:
+    """Leave the group so that no thread of it is left.
+
+    A thread of gloo that lets go of a value while Python ends aborts the process (SIGABRT,
+    "terminate called without an active exception") after all has gone well. The threads end with
+    the last object that holds the group, so what torch's wrappers keep of it goes first: a caller's
+    variable, or the traceback of an error, may still hold a wrapper.
+    """
+    for wrapper in list(_wrapped):
+        for name in ("logger", "reducer", "process_group"):
+            wrapper.__dict__.pop(name, None)
+    dist.destroy_process_group()
 
 
 def local_gpu() -> int:

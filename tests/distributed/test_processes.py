@@ -46,6 +46,13 @@ def test_two_processes(name: str, together: tuple[Path, str]) -> None:
     assert f"ok {name}\n" in together[1], together[1][-3000:]
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are read from /proc")
+def test_no_thread_of_gloo_outlives_the_group() -> None:
+    """One that lets go of a value while Python ends would abort the process now and then."""
+    done = torchrun(2, SCRIPT.with_name("leaving.py"))
+    assert done.stdout.count("inside True, after 0, held DistributedDataParallel") == 2, done
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", CHECKS)
 def test_three_processes(name: str, tmp_path: Path) -> None:
