@@ -61,7 +61,7 @@ def resolve_threads(threads: int | str) -> int:
 
     Processes of one run on one machine share its cores.
 
-    More threads than cores cost a factor of 4 to 10, so they are refused.
+    More threads than cores cost a factor of 4 to 10, so they are refused; one thread each never is.
 
     Raises:
         RecipeError: If there are fewer cores.
@@ -69,7 +69,7 @@ def resolve_threads(threads: int | str) -> int:
     cores, processes = available_cores(), beside()
     if threads == "auto":
         return max(1, min(8, cores // processes))
-    if int(threads) * processes > cores:
+    if int(threads) > max(1, cores // processes):
         several = f" of {processes} processes" if processes > 1 else ""
         raise RecipeError(
             f"threads={threads}{several}, and this process may use {cores} cores.",

@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from purenoise import runtime
+from purenoise.errors import RecipeError
 from purenoise.experiment import run_recipe
 
 from .checks import CHECKS, RUNS, recipe_of
@@ -87,3 +89,22 @@ def test_runs_equal_those_of_one_process(
     summary = json.loads((two / "summary.json").read_text())
     assert summary["environment"]["processes"] == 2
     assert any("2 processes share each batch" in note for note in summary["notes"])
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "threads", "expected"),
+    [(2, 1, 2, 2), (2, 1, 3, None), (8, 3, 2, 2), (8, 3, 3, None), (2, 3, 1, 1), (2, 3, 2, None),
+     (2, 3, "auto", 1), (8, 3, "auto", 2), (64, 1, "auto", 8)],
+)  # fmt: skip
+def test_threads_of_processes_that_share_cores(
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int, processes: int, threads: int | str, expected: int | None,
+) -> None:  # fmt: skip
+    """No more threads than cores, all processes together; but one each is never refused."""
+    monkeypatch.setattr(runtime, "available_cores", lambda: cores)
+    monkeypatch.setattr(runtime, "beside", lambda: processes)
+    if expected is None:
+        with pytest.raises(RecipeError, match=f"may use {cores} cores"):
+            runtime.resolve_threads(threads)
+    else:
+        assert runtime.resolve_threads(threads) == expected
