@@ -29,6 +29,7 @@ from purenoise.export.onnxfile import check_onnx
 from purenoise.export.program import traced
 from purenoise.export.standalone import Standalone, answers
 from purenoise.models import build_model
+from purenoise.runtime import torch_settings
 
 from .test_timm import SMALLEST, small_input
 
@@ -53,6 +54,14 @@ class Row(NamedTuple):
     step: str = ""
     program: str = ""
     onnx: str = ""
+
+
+HIERA = "timm:hiera_tiny_224"
+WITHOUT_ONNX = {
+    HIERA: pytest.param(
+        HIERA, marks=pytest.mark.xfail(strict=True, reason="torch cannot convert it to ONNX")
+    )
+}
 
 
 def others() -> list[str]:
@@ -93,7 +102,8 @@ def open_step(model: nn.Module, x: torch.Tensor) -> None:
 
 def try_model(name: str) -> Row:
     """Build, step, save and load strictly, then hold both graphs against torch."""
-    with warnings.catch_warnings(), torch.random.fork_rng():
+    # One thread: sums in another order are another rounding, which random weights amplify.
+    with warnings.catch_warnings(), torch_settings(1, torch.device("cpu")):
         warnings.simplefilter("ignore")  # of the libraries, about themselves
         torch.manual_seed(0)
         model = build_model(name, CLASSES, generator_seed=0)
@@ -138,7 +148,7 @@ def test_models_go_in_and_out(name: str):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", [WITHOUT_ONNX.get(name, name) for name in names()])
 def test_zoo_goes_in_and_out(name: str):
     """So do eight models of torchvision, one of each timm module with batch norm, and a dozen."""
     check(name)

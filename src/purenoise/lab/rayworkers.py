@@ -135,12 +135,22 @@ class RayWorkers:
     def inspect(self) -> tuple[list[Place] | None, str]:
         """Ask all nodes whether they can take runs, and where runs would take place on them.
 
+        One that leaves the cluster meanwhile is said to be gone, and not asked for more.
+
         Raises:
             RunError: If some cannot, with all reasons.
         """
         refuse_too_small(self.demand, self.cluster)
-        nodes = nodes_for(self.demand)
-        answers = self._answers({self.inspection.ask(n, self.demand): n for n in nodes}, INSPECTED)
+        asked = {self.inspection.ask(n, self.demand): n for n in nodes_for(self.demand)}
+        answers = self._answers(asked, INSPECTED)
+        there = {node.id for node in nodes_for(self.demand)}
+        for node in list(answers):
+            if isinstance(answers[node], Exception) and node.id not in there:
+                self.note(f"node {node.name} is gone")
+                del answers[node]
+        if not answers:
+            return self.inspect()
+        nodes = [node for node in asked.values() if node in answers]
         faults = [f for n in nodes for f in self.inspection.faults(n, answers[n])]
         refuse_unfit(faults, self.inspection.out)
         self.fit = nodes
