@@ -166,9 +166,8 @@ class HeadStages:
         train = self.train.model_copy(update={"weight_decay": decay})
         self.optimizer = self.build(self.model, train)
         if spec.max_norm is not None and head is not None:
-            self.optimizer.param_groups[0][LIMIT] = _limit(
-                spec, _weight(head)
-            )  # a state has its own
+            # Also where a state follows, which has its own: it is loaded into what is there.
+            self.optimizer.param_groups[0][LIMIT] = _limit(spec, _weight(head))
             if fresh:
                 self.after_step()
         return True
