@@ -161,7 +161,7 @@ def groups(rows: Sequence[Row]) -> list[list[Row]]:
 
 def _ours(mine: Sequence[Row]) -> Iterable[str]:
     """Yield our runs in detail: groups of classes, differences, commands, machines."""
-    found = groups(mine)
+    found = sorted(groups(mine), key=lambda group: -accuracy(group).mean)
     other = "accuracy" if headline(mine[0]) != "accuracy" else "balanced accuracy"
     yield f"\n| ours | many | medium | few | {other} | ECE | best epoch on test |"
     yield "|---|---|---|---|---|---|---|"
@@ -176,23 +176,31 @@ def _ours(mine: Sequence[Row]) -> Iterable[str]:
             "\nTest images are imbalanced as training images are, so accuracy is above all that of "
             "the largest class; that column and the last are accuracy, others count classes alike."
         )
-    yield "\nMean and 95 % interval (Student's t over seeds). What was run:\n"
-    for group in found:
-        seeds = ", ".join(row["seed"] for row in group)
-        first = group[0]
-        commits = ", ".join(dict.fromkeys(row["commit"] or "unknown" for row in group))
-        yield (
-            f"- `{first['command']}` (seeds {seeds}; table `{first['table']}`; subset SHA-256 "
-            f"{first['subset_sha256'][:16] or 'none'}; commit {commits}; {first['hardware']}; "
-            f"{first['versions']})"
-        )
+    yield "\nMean and 95 % interval (Student's t over seeds)."
     pairs = [(group[0]["method"], p) for group in found if (p := against_baseline(group, found))]
     if pairs:
-        yield "\nSeed by seed:\n"
         corrected = holm([1.0 if found.p is None else found.p for _, found in pairs])
-        for (method, result), p in zip(pairs, corrected, strict=True):
-            yield f"- {_difference(method, result, float(p), len(pairs))}"
+        yield from _differences(pairs, corrected)
         yield from conclusions(pairs, corrected)
+    yield from _commands(found)
+
+
+def _commands(found: Iterable[Sequence[Row]]) -> Iterable[str]:
+    """Yield the lines that were run; what many of them have in common is said once."""
+    lines: dict[str, list[str]] = {}
+    for group in found:
+        first = group[0]
+        seeds = ", ".join(row["seed"] for row in group)
+        commits = ", ".join(dict.fromkeys(row["commit"] or "unknown" for row in group))
+        around = (
+            f"Table `{first['table']}`, seeds {seeds}, subset SHA-256 "
+            f"{first['subset_sha256'][:16] or 'none'}, commit {commits}, {first['hardware']}, "
+            f"{first['versions']}:"
+        )
+        lines.setdefault(around, []).append(first["command"])
+    yield "\nWhat was run."
+    for around, commands in lines.items():
+        yield "\n".join(["", around, "", "```text", *commands, "```"])
 
 
 def conclusions(
@@ -244,15 +252,16 @@ def _excludes_zero(e: Estimate) -> bool:
     return e.low is not None and e.high is not None and (e.low > 0 or e.high < 0)
 
 
-def _difference(method: str, found: Paired, p: float, comparisons: int) -> str:
-    """Say how a method differs from the baseline, corrected for all comparisons of its board."""
-    e = found.estimate
-    among = f" after Holm's correction for {comparisons} comparisons" if comparisons > 1 else ""
-    return (
-        f"`{method}` minus `{BASELINE}`: {points(e.mean)} points, 95 % interval "
-        f"{points(e.low or 0)} to {points(e.high or 0)}, exact sign flips p = {p:.3g}{among} "
-        f"({e.n} seeds cannot go below {min(1.0, comparisons * found.least_p):.3g})"
-    )
+def _differences(pairs: Sequence[tuple[str, Paired]], corrected: Sequence[float]) -> Iterable[str]:
+    """Yield the table of differences to the baseline, corrected for all comparisons of a board."""
+    among = f" after Holm's correction for {len(pairs)}" if len(pairs) > 1 else ""
+    yield f"\n| minus `{BASELINE}`, seed by seed | points | 95 % interval | p{among} | least p |"
+    yield "|---|---|---|---|---|"
+    for (method, found), p in zip(pairs, corrected, strict=True):
+        e, least = found.estimate, min(1.0, len(pairs) * found.least_p)
+        interval = f"{points(e.low or 0)} to {points(e.high or 0)}"
+        yield f"| `{method}` | {points(e.mean)} | {interval} | {p:.3g} | {least:.3g} |"
+    yield "\np is that of the exact sign-flip test; with so few seeds it cannot go below the least."
 
 
 def against_baseline(group: Sequence[Row], found: Sequence[Sequence[Row]]) -> Paired | None:

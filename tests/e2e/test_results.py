@@ -228,11 +228,12 @@ def test_ours_stand_among_the_published(runs: Path, tmp_path: Path) -> None:
     text = page.leaderboards(ours, [])
     by = {key: s["test"]["accuracy"] for key, s in summaries(runs).items()}
     gains = [by["open", seed] - by["drs", seed] for seed in (0, 1)]
-    assert f"`open` minus `drs`: {100 * np.mean(gains):+.2f} points" in text
-    assert "2 seeds cannot go below 0.5" in text
+    assert "| minus `drs`, seed by seed | points | 95 % interval | p | least p |" in text
+    row = re.escape(f"| `open` | {100 * np.mean(gains):+.2f} | ") + r".* to .* \| .* \| 0\.5 \|"
+    assert re.search(row, text)
     assert f"{100 * np.mean([by['open', s] for s in (0, 1)]):.1f} ±" in text
-    assert "`purenoise train digits epochs=2" in text
-    assert "(seeds 0, 1; table `toy`" in text
+    assert "\npurenoise train digits epochs=2" in text
+    assert "\nTable `toy`, seeds 0, 1, subset SHA-256 " in text
     assert "(optimistic)" in text
 
 
