@@ -394,6 +394,8 @@ def test_seeds_are_adjusted_together(runs: dict[str, Path], command: Command) ->
     assert all(str(f.folder) in done.out for f in found)
     assert len(json.loads(command("adjust", above, "--json").out)) == 2
     assert "holds 2 runs" in command.refused("adjust", above, "save=w.safetensors")
+    both = command.refused("adjust", *sorted(above.iterdir()))
+    assert both.endswith("Of seeds name the folder that holds them.\n")
     shutil.copytree(runs["drs"], above / "seed-2")
     assert "differ in more than their seed" in command.refused("adjust", above)
 

@@ -100,6 +100,9 @@ def read_settings(words: list[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for word in words:
         key, sign, value = word.partition("=")
+        if not sign and Path(word).is_dir():
+            raise RecipeError(f"{word!r} is a second folder, and one is adjusted at a time.",
+                              "Of seeds name the folder that holds them.")  # fmt: skip
         if not sign or key not in SETTINGS:
             raise RecipeError(f"{word!r} is no setting.", did_you_mean(key, SETTINGS))
         if key in settings:
