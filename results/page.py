@@ -180,8 +180,9 @@ def _ours(mine: Sequence[Row]) -> Iterable[str]:
     pairs = [(group[0]["method"], p) for group in found if (p := against_baseline(group, found))]
     if pairs:
         corrected = holm([1.0 if found.p is None else found.p for _, found in pairs])
-        yield from _differences(pairs, corrected)
-        yield from conclusions(pairs, corrected)
+        least = holm([found.least_p for _, found in pairs])
+        yield from _differences(pairs, corrected, least)
+        yield from conclusions(pairs, corrected, least)
     yield from _commands(found)
 
 
@@ -204,20 +205,23 @@ def _commands(found: Iterable[Sequence[Row]]) -> Iterable[str]:
 
 
 def conclusions(
-    pairs: Sequence[tuple[str, Paired]], corrected: Sequence[float], alpha: float = 0.05
+    pairs: Sequence[tuple[str, Paired]],
+    corrected: Sequence[float],
+    least: Sequence[float],
+    alpha: float = 0.05,
 ) -> Iterable[str]:
     """Yield what may be concluded from differences to the baseline, and what may not.
 
     Args:
         pairs: Methods and their paired differences.
         corrected: Their p values, corrected for all of them.
+        least: The least p values that so many seeds can give, corrected likewise.
         alpha: Above it nothing is settled.
     """
     words: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
     for (method, found), p in zip(pairs, corrected, strict=True):
         side = "better" if found.estimate.mean > 0 else "worse"
         words[side if p <= alpha else "open"].append(f"`{method}`")
-    least = min(1.0, len(pairs) * max(found.least_p for _, found in pairs))
     yield "\nWhat can be concluded:\n"
     for side in ("better", "worse"):
         if words[side]:
@@ -226,7 +230,8 @@ def conclusions(
                 f"{', '.join(words[side])}."
             )
     if words["open"]:
-        hopeless = f"; with so few seeds no p can go below {least:.2g}" if least > alpha else ""
+        floor = float(min(least))
+        hopeless = f"; with so few seeds no p can go below {floor:.3g}" if floor > alpha else ""
         yield f"- Not settled by the exact test: {', '.join(words['open'])}{hopeless}."
         apart = [
             f"`{method}`" for method, found in pairs
@@ -252,15 +257,17 @@ def _excludes_zero(e: Estimate) -> bool:
     return e.low is not None and e.high is not None and (e.low > 0 or e.high < 0)
 
 
-def _differences(pairs: Sequence[tuple[str, Paired]], corrected: Sequence[float]) -> Iterable[str]:
+def _differences(
+    pairs: Sequence[tuple[str, Paired]], corrected: Sequence[float], least: Sequence[float]
+) -> Iterable[str]:
     """Yield the table of differences to the baseline, corrected for all comparisons of a board."""
     among = f" after Holm's correction for {len(pairs)}" if len(pairs) > 1 else ""
     yield f"\n| minus `{BASELINE}`, seed by seed | points | 95 % interval | p{among} | least p |"
     yield "|---|---|---|---|---|"
-    for (method, found), p in zip(pairs, corrected, strict=True):
-        e, least = found.estimate, min(1.0, len(pairs) * found.least_p)
+    for (method, found), p, low in zip(pairs, corrected, least, strict=True):
+        e = found.estimate
         interval = f"{points(e.low or 0)} to {points(e.high or 0)}"
-        yield f"| `{method}` | {points(e.mean)} | {interval} | {p:.3g} | {least:.3g} |"
+        yield f"| `{method}` | {points(e.mean)} | {interval} | {p:.3g} | {low:.3g} |"
     yield "\np is that of the exact sign-flip test; with so few seeds it cannot go below the least."
 
 

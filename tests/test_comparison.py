@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from purenoise.errors import RecipeError, RunError
@@ -20,6 +23,7 @@ from purenoise.lab.power import PEEKING
 from purenoise.lab.records import read_records
 from purenoise.lab.verdicts import verdict, verdicts
 from purenoise.metrics import evaluate_logits
+from purenoise.terminal.comparisontables import print_comparison
 
 from .fakeruns import COUNTS, fake_logits, fake_run, fake_runs
 
@@ -137,13 +141,91 @@ def test_a_number_of_seeds_is_to_be_fixed_beforehand(root):
 
 def test_the_first_sentence_counts_what_is_settled(root, tmp_path):
     """Over several differences one sentence comes first; a single one stands for itself."""
-    assert verdicts(compared(root))[0].endswith("differences is settled.")
+    assert verdicts(compared(root))[0] == (
+        "Against drs, none of 2 differences is settled: with 3 seeds and 2 comparisons the exact "
+        "test cannot go below p = 0.5."
+    )
     fake_runs(tmp_path, {"erm": 0.3, "drs": 1.5, "open": 4.0}, seeds=range(8))
     said = verdicts(compared(tmp_path))
     assert said[0] == (
         "Against drs, 2 of 2 differences are settled: erm is worse and open is better."
     )
     assert len(said) == 3
+
+
+def test_of_many_differences_the_common_part_is_said_once(tmp_path):
+    """Each has a line with size, interval and verdict; where seeds come from is said at the end."""
+    skills = {"erm": 0.3, "drs": 1.5, "open": 4.0, "rs": 1.6}
+    fake_runs(tmp_path, skills, seeds=range(8))
+    first, *each, last = verdicts(compared(tmp_path))
+    assert first == "Against drs, 2 of 3 differences are settled: erm is worse and open is better."
+    assert [line.partition(":")[0] for line in each] == ["erm", "open", "rs"]
+    assert each[0].endswith(" 8 seeds: worse (p = 0.0234).")
+    assert re.search(r"not settled \(p = [\d.]+\), .* seeds would settle it\.$", each[2])
+    assert last.startswith("Numbers of seeds that would settle")
+
+
+def test_seeds_may_differ_and_verdicts_still_agree(tmp_path):
+    """The least p is that of Holm's procedure with each pair's own seeds; one seed has no p."""
+    fake_runs(tmp_path, {"drs": 0.5, "open": 4.0}, seeds=range(10))
+    fake_runs(tmp_path, {"rs": 3.0}, seeds=range(6))
+    fake_runs(tmp_path, {"erm": 0.3}, seeds=(0,))
+    found = compared(tmp_path)
+    by = {d.label: d for d in found.differences}
+    assert {d.comparisons for d in found.differences} == {2}
+    assert by["open"].least_p == pytest.approx(2 * 2 / 2**10)
+    assert by["rs"].least_p == by["rs"].p_holm == pytest.approx(2 / 2**6)
+    assert (by["erm"].p_holm, by["erm"].least_p) == (None, None)
+    assert verdict(by["rs"]).endswith("p = 0.0312 after Holm's correction: better.")
+    assert "2 of 3 differences are settled: open is better and rs is better." in verdicts(found)[0]
+    (note,) = [note for note in found.notes if "cannot reach" in note]
+    assert note.startswith("With 1 seed and 2 comparisons an exact")
+    (alone,) = compared(tmp_path / "drs", tmp_path / "rs").differences
+    assert "Holm" not in verdict(alone)
+
+
+def test_where_test_images_are_imbalanced_classes_count_alike(tmp_path):
+    """Balanced accuracy is compared then, which is said; accuracy would turn the order round."""
+    names, n_test = ("erm", "open"), (80, 20, 10, 5)
+    right = {"erm": (80, 8, 2, 0), "open": (60, 14, 8, 4)}
+    for name, seed in product(names, range(6)):
+        run = fake_run(tmp_path / name / f"seed-{seed}", name, seed)
+        labels = np.repeat(range(4), n_test)
+        hits = [np.arange(n) < k + seed % 2 for n, k in zip(n_test, right[name], strict=True)]
+        answers = np.where(np.concatenate(hits), labels, (labels + 1) % 4)
+        test = evaluate_logits(np.eye(4)[answers], labels, COUNTS)
+        edited(run, lambda s, test=test: s.update(test=test, n_test=int(sum(n_test))))
+    found = compared(tmp_path)
+    assert found.about == "balanced accuracy"
+    (d,) = found.differences
+    assert d.headline.estimate.mean > 0 > d.metrics["accuracy"].estimate.mean
+    assert "points of balanced accuracy" in verdict(d)
+    assert verdict(d).endswith("better.")
+    assert "(5 to 80 a class, over 2 times), so it is balanced accuracy" in " ".join(found.notes)
+    shown = io.StringIO()
+    print_comparison(Console(file=shown, width=100), found)
+    head = shown.getvalue().splitlines()[0]
+    assert "balanced accuracy %" in head
+    assert head.endswith(" accuracy %")
+    assert "(best)" not in head
+
+
+@pytest.mark.parametrize("width", [40, 50, 60, 80, 120])
+def test_tables_fit_the_terminal(tmp_path, width):
+    """Whatever the width, methods and numbers stay whole; what matters least gives way."""
+    skills = {"drs": 1.2, "logit-adjustment": 1.8, "open+balanced-softmax": 2.1}
+    fake_runs(tmp_path, skills, seeds=range(6))
+    found, shown = compared(tmp_path), io.StringIO()
+    print_comparison(Console(file=shown, width=width), found)
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in shown.getvalue()
+    table = lines[: lines.index("")]
+    for row in found.rows:
+        assert any(f" {100 * row.estimates['accuracy'].mean:.1f}" in line for line in table)
+    words = " ".join(line.split()[0] for line in table if line.strip())
+    assert "logit- adjustment" in words or "logit-adjustment" in words
+    assert ("(best)" in table[0]) == (width >= 80)
 
 
 def test_other_protocols_are_refused_unless_mixed(root, tmp_path):

@@ -6,27 +6,16 @@ protocol; what differs otherwise is named and, unless asked for, refused. Import
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from purenoise.errors import RecipeError, RunError, did_you_mean
-from purenoise.lab.intervals import (
-    BOOTSTRAP_COVERAGE,
-    BOOTSTRAP_SEEDS,
-    LEVEL,
-    Estimate,
-    Paired,
-    bootstrap_interval,
-    holm,
-    paired,
-    t_interval,
-)
-from purenoise.lab.power import PEEKING, seeds_needed
-from purenoise.lab.records import METRICS, Record, protocol_differences
+from purenoise.lab.cautions import cautions
+from purenoise.lab.intervals import LEVEL, Estimate, Paired, holm, paired, t_interval
+from purenoise.lab.power import seeds_needed
+from purenoise.lab.records import ACCURACY, METRICS, Record, protocol_differences, what_counts
 
-HEADLINE = "accuracy"
 FAIR_BASELINE = "drs"
 
 
@@ -61,28 +50,32 @@ class Difference:
         baseline: Of the other.
         seeds: That both ran with.
         metrics: Variant minus baseline per metric; None where one has no such number.
-        p_holm: Of the headline metric, corrected for all comparisons with the baseline.
+        about: The metric that the comparison is about.
+        p_holm: Of that metric, corrected for all comparisons with the baseline.
+        least_p: The smallest such p that so many seeds can give; None for one seed.
         needed: About how many seeds would settle a difference of this size among as many
             comparisons; None: over 1,000.
         classes: Variant minus baseline for each class; None for a class without test images.
         classes_p_holm: Of each class, corrected for all classes.
-        comparisons: How many there are with the baseline.
+        comparisons: How many there are that have a p.
     """
 
     label: str
     baseline: str
     seeds: tuple[int, ...]
     metrics: Mapping[str, Paired | None]
-    p_holm: float | None
-    needed: int | None
+    about: str
     classes: tuple[Paired | None, ...]
     classes_p_holm: tuple[float | None, ...]
+    p_holm: float | None = None
+    least_p: float | None = None
+    needed: int | None = None
     comparisons: int = 1
 
     @property
     def headline(self) -> Paired | None:
-        """The difference in accuracy."""
-        return self.metrics[HEADLINE]
+        """The difference in what the comparison is about."""
+        return self.metrics[self.about]
 
 
 @dataclass(frozen=True)
@@ -93,6 +86,8 @@ class Comparison:
         rows: One per variant.
         baseline: Label of the variant that the others are compared with.
         differences: One per other variant that has a seed in common with it.
+        about: The metric that p values and sentences are about; see
+            :func:`purenoise.lab.records.what_counts`.
         notes: What a reader has to know, one sentence each.
         left_out: Runs that could not be used, with the reason.
         command: The line that made the comparison, if it was one.
@@ -101,6 +96,7 @@ class Comparison:
     rows: tuple[Row, ...]
     baseline: str
     differences: tuple[Difference, ...]
+    about: str = ACCURACY
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
@@ -145,10 +141,11 @@ def analyse(
     rows = tuple(_row(label, [r for r in records if r.label == label]) for label in labels)
     others = [row for row in rows if row.label != base]
     reference = next(row for row in rows if row.label == base)
-    differences = _with_holm([d for row in others if (d := _difference(row, reference))])
+    about = what_counts(records)
+    found = _with_holm([d for row in others if (d := _difference(row, reference, about))])
     notes = [f"Not by one protocol: {text}." for text in differing]
-    notes += _notes(rows, differences)
-    return Comparison(rows, base, tuple(differences), tuple(notes), dict(left_out or {}))
+    notes += cautions(rows, found, about)
+    return Comparison(rows, base, tuple(found), about, tuple(notes), dict(left_out or {}))
 
 
 def _baseline(wanted: str | None, labels: Sequence[str]) -> str:
@@ -188,7 +185,7 @@ def _estimate(records: Sequence[Record], metric: str) -> Estimate | None:
     return t_interval(known) if len(known) == len(values) else None
 
 
-def _difference(row: Row, base: Row) -> Difference | None:
+def _difference(row: Row, base: Row, about: str) -> Difference | None:
     """Compare with the baseline over the seeds that both have."""
     theirs = {record.seed: record for record in base.records}
     pairs = [(r, theirs[r.seed]) for r in row.records if r.seed in theirs]
@@ -200,7 +197,7 @@ def _difference(row: Row, base: Row) -> Difference | None:
         metrics[metric] = _paired(a, b)
     classes = _class_differences(pairs)
     seeds = tuple(r.seed for r, _ in pairs)
-    return Difference(row.label, base.label, seeds, metrics, None, None, classes,
+    return Difference(row.label, base.label, seeds, metrics, about, classes,
                       _holm([c.p if c else None for c in classes]))  # fmt: skip
 
 
@@ -233,10 +230,14 @@ def _holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
 
 
 def _with_holm(differences: Sequence[Difference]) -> list[Difference]:
-    corrected = _holm([d.headline.p if d.headline else None for d in differences])
+    """Correct p, and the least p that there can be, for all differences that have a p."""
+    tested = [d.headline if d.headline and d.headline.p is not None else None for d in differences]
+    corrected = _holm([t.p if t else None for t in tested])
+    least = _holm([t.least_p if t else None for t in tested])  # Holm's p grows with every p
+    k = max(1, sum(t is not None for t in tested))
     return [
-        replace(d, p_holm=p, needed=_needed(d, p, len(differences)), comparisons=len(differences))
-        for d, p in zip(differences, corrected, strict=True)
+        replace(d, p_holm=p, least_p=low, needed=_needed(d, p, k), comparisons=k)
+        for d, p, low in zip(differences, corrected, least, strict=True)
     ]
 
 
@@ -250,74 +251,3 @@ def _needed(difference: Difference, p: float | None, comparisons: int) -> int | 
     if needed is None or (p is not None and p <= 1 - LEVEL):
         return needed
     return max(needed, found.estimate.n + 1)
-
-
-def _identical(rows: Sequence[Row]) -> list[str]:
-    """Name methods that gave the same answers with every seed, which seldom is a coincidence."""
-    answers: dict[str, list[str]] = {}
-    for row in rows:
-        found = repr([(r.seed, r.summary["test"]["confusion"], r.summary["test"]["nll"])
-                      for r in row.records])  # fmt: skip
-        answers.setdefault(found, []).append(row.label)
-    return [
-        f"{' and '.join(labels)} came out identical with every seed: what they differ in had no "
-        "effect."
-        for labels in answers.values() if len(labels) > 1
-    ]  # fmt: skip
-
-
-def _notes(rows: Sequence[Row], differences: Sequence[Difference]) -> list[str]:
-    """What a reader has to know."""
-    notes = _identical(rows)
-    seeds = {tuple(row.seeds) for row in rows}
-    if len(seeds) > 1:
-        notes.append(
-            "Not all methods ran with the same seeds: differences are over those in common."
-        )
-    small = min(len(row.records) for row in rows)
-    k = len(differences)
-    takes = math.ceil(1 + math.log2(max(1, k) / (1 - LEVEL)) - 1e-9)
-    if small < takes and k:
-        among = f" and {k} comparisons" if k > 1 else ""
-        notes.append(
-            f"With {small} seed{'s' * (small > 1)}{among} an exact sign-flip test cannot reach "
-            f"p = 0.05; that takes {takes} seeds."
-        )
-    if k and small > 1:
-        notes.append(
-            "p holds for a number of seeds that was fixed beforehand. Adding seeds until it is "
-            f"small calls equal methods different in about {100 * PEEKING:.0f} % of cases, not 5 % "
-            "(simulated, with a test at every number from 6 to 17)."
-        )
-    if max(len(row.records) for row in rows) > 1:
-        notes.append(
-            "Intervals are Student's t over seeds. They hold for this subset of training images "
-            "and these test images, which every seed shares; another subset or test set may "
-            "differ more."
-        )
-    else:
-        notes.append(
-            "Each method ran with one seed: nothing here says how much another seed, subset or "
-            "test set would change."
-        )
-    if small >= BOOTSTRAP_SEEDS:
-        found = {r.label: bootstrap_interval([v.value(HEADLINE) or 0 for v in r.records])
-                 for r in rows}  # fmt: skip
-        shown = "; ".join(
-            f"{label} {100 * (e.low or 0):.1f} to {100 * (e.high or 0):.1f}"
-            for label, e in found.items()
-        )
-        notes.append(
-            f"Bootstrap intervals of the accuracies (BCa, 95 %, which cover about "
-            f"{100 * BOOTSTRAP_COVERAGE:.0f} % with 10 normal values): {shown}."
-        )
-    machines = {
-        (e.get("cpu"), e.get("device"), e.get("threads"), e.get("torch"))
-        for row in rows for r in row.records if (e := r.summary["environment"])
-    }  # fmt: skip
-    if len(machines) > 1:
-        notes.append(
-            f"The runs were made on {len(machines)} different machines or versions: seeds are "
-            "comparable, single numbers are not bit for bit."
-        )
-    return notes

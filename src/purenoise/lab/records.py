@@ -39,6 +39,8 @@ METRICS: dict[str, tuple[str, ...]] = {
     "NLL": ("nll",),
     "ECE": ("ece",),
 }
+ACCURACY, BALANCED = "accuracy", "balanced accuracy"
+UNEVEN = 2  # times as many test images of one class as of another
 # Keys that belong to a method and not to the protocol by which methods are compared.
 METHOD_KEYS = (
     "method", "options", "seed", "delta", "stop_gradient", "defer", "noise", "batch_norm"
@@ -74,6 +76,20 @@ class Record:
         for key in METRICS[metric]:
             found = None if found is None else found[key]
         return None if found is None else float(found)
+
+
+def what_counts(records: Sequence[Record]) -> str:
+    """Return the metric that runs are compared by: ``accuracy`` or ``balanced accuracy``.
+
+    Benchmarks have as many test images of each class, and there the two are the same. Where test
+    images are imbalanced too, the largest classes decide accuracy, and a method that helps rare
+    classes looks worse than one that ignores them: classes count alike then.
+    """
+    for record in records:
+        tested = [n for n in record.summary["test"]["n_test"] if n]
+        if max(tested) > UNEVEN * min(tested):
+            return BALANCED
+    return ACCURACY
 
 
 def read_records(

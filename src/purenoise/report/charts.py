@@ -45,8 +45,17 @@ def legend(drawing: Drawing, axes: Any, n: int) -> None:
                        borderaxespad=0, columnspacing=1.2, handletextpad=0.5)  # fmt: skip
 
 
-def accuracy_chart(rows: Sequence[tuple[str, Sequence[float], Estimate]]) -> Figure:
-    """Draw the accuracy of each method: its seeds, mean and interval."""
+CAPTION = (
+    "Large marks: mean over seeds. Lines: 95 % interval of that mean. Small marks: the seeds. "
+    "Overlapping lines do not mean that methods are equal: the differences below are taken seed by "
+    "seed."
+)
+
+
+def accuracy_chart(
+    rows: Sequence[tuple[str, Sequence[float], Estimate]], about: str = "accuracy"
+) -> Figure:
+    """Draw the accuracy of each method, of the kind ``about``: its seeds, mean and interval."""
 
     def paint(drawing: Drawing) -> None:
         axes = drawing.subplots()
@@ -60,16 +69,14 @@ def accuracy_chart(rows: Sequence[tuple[str, Sequence[float], Estimate]]) -> Fig
                       markeredgecolor=PAPER)  # fmt: skip
         axes.set_yticks(range(len(rows)), [short(label) for label, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlabel("accuracy on the test images, %")
+        axes.set_xlabel(f"{about} on the test images, %")
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
 
     said = "; ".join(f"{label}: {100 * e.mean:.1f} %" for label, _, e in rows)
     return draw(
-        "accuracy", "Accuracy of each method", said,
-        "Large marks: mean over seeds. Lines: 95 % interval of that mean. Small marks: the seeds. "
-        "Overlapping lines do not mean that methods are equal: the differences below are taken "
-        "seed by seed.",
+        "accuracy", f"{about.capitalize()} of each method", said,
+        CAPTION if any(e.n > 1 for _, _, e in rows) else "One seed of each method.",
         0.85 + 0.38 * len(rows), paint,
     )  # fmt: skip
 

@@ -7,14 +7,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from purenoise.confusion import Confusion
-from purenoise.lab.comparison import HEADLINE, Comparison
+from purenoise.lab.comparison import Comparison
 from purenoise.lab.records import METRICS, Record
 from purenoise.lab.verdicts import verdicts
 from purenoise.longtail import imbalance
 from purenoise.methodfile import Method
 from purenoise.report.charts import accuracy_chart
 from purenoise.report.document import Cell, Facts, Part, Section, Sentences, Table, section
-from purenoise.report.wording import HEADS, clean, estimate_cell, paired_cell, plural, several
+from purenoise.report.wording import (
+    HEADS,
+    clean,
+    estimate_cell,
+    over_seeds,
+    paired_cell,
+    plural,
+    several,
+)
 from purenoise.terminal.tables import p_value, percent
 
 MOST_LARGE = 4  # verdicts that are set large
@@ -39,8 +47,6 @@ def summary_section(comparison: Comparison) -> Section:
         )
     said = verdicts(comparison)
     if not said:
-        accuracy = comparison.rows[0].estimates[HEADLINE]
-        assert accuracy is not None  # runs without test images are left out
         said = [f"{row.label}: nothing to compare it with." for row in comparison.rows[:1]]
         if len(comparison.rows) > 1:
             said = ["No method has a seed in common with the baseline: nothing can be compared."]
@@ -84,36 +90,41 @@ def _of_one(record: Record) -> list[str]:
 def _accuracy(comparison: Comparison) -> Part:
     rows = []
     for row in comparison.rows:
-        found = row.estimates[HEADLINE]
-        assert found is not None
-        rows.append((row.label, [r.value(HEADLINE) or 0.0 for r in row.records], found))
-    return accuracy_chart(rows)
+        found = row.estimates[comparison.about]
+        assert found is not None  # runs without test images are left out
+        rows.append((row.label, [r.value(comparison.about) or 0.0 for r in row.records], found))
+    return accuracy_chart(rows, comparison.about)
 
 
 BOUNDS = "These intervals know nothing of bounds: near 100 % they may reach beyond it."
 
 
 def main_table(comparison: Comparison) -> Table:
-    """Return accuracy, and the differences to the baseline, of each method."""
-    against = {d.label: d for d in comparison.differences}
+    """Return what is compared, and the differences to the baseline, of each method."""
+    against, about = {d.label: d for d in comparison.differences}, comparison.about
     rows = []
     for row in comparison.rows:
         d = against.get(row.label)
         if d is not None:
             p = d.headline.p if d.headline else None
-            cells = (paired_cell(HEADLINE, d.headline), Cell(p_value(p), value=p),
+            cells = (paired_cell(about, d.headline), Cell(p_value(p), value=p),
                      Cell(p_value(d.p_holm), value=d.p_holm))  # fmt: skip
         else:
             word = "baseline" if row.label == comparison.baseline else "no seed in common"
             cells = (Cell(word), Cell(""), Cell(""))
         rows.append((Cell(clean(row.label)), Cell(str(len(row.records)), value=len(row.records)),
-                     estimate_cell(HEADLINE, row.estimates[HEADLINE]), *cells))  # fmt: skip
-    return Table(
-        "Accuracy on the test images after the last epoch: mean over seeds with its 95 % interval, "
-        f"and the difference to {clean(comparison.baseline)}, seed by seed. p: exact sign-flip "
-        f"test; after Holm: corrected for the number of methods. {BOUNDS}",
-        ("method", "seeds", "accuracy %", "difference, points", "p", "p after Holm"), tuple(rows),
-    )  # fmt: skip
+                     estimate_cell(about, row.estimates[about]), *cells))  # fmt: skip
+    what = f"{about.capitalize()} on the test images after the last epoch"
+    minus = f"the difference to {clean(comparison.baseline)}"
+    if over_seeds(comparison):
+        caption = (
+            f"{what}: mean over seeds with its 95 % interval, and {minus}, seed by seed. p: exact "
+            f"sign-flip test; after Holm: corrected for the number of methods. {BOUNDS}"
+        )
+    else:
+        caption = f"{what}, and {minus}. With one seed there is no interval and no p."
+    heads = ("method", "seeds", HEADS[about], "difference, points", "p", "p after Holm")
+    return Table(caption, heads, tuple(rows))
 
 
 def metrics_table(comparison: Comparison) -> Table:

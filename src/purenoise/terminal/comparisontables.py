@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
@@ -9,13 +12,21 @@ from rich.text import Text
 
 from purenoise.lab.comparison import Comparison, Difference, Row
 from purenoise.lab.intervals import Estimate
+from purenoise.lab.records import ACCURACY
 from purenoise.lab.verdicts import points, verdicts
 from purenoise.terminal.tables import ALL_EQUAL, broken, p_value, percent, printable
+
+GAP = 2  # letters between columns
+NAMES, MOST = 10, 26  # letters of a line of a method's name, at least and at most
+HEADS = {
+    "sd": "sd: over seeds",
+    "(best)": "(best): in the best epoch on the test images, which nobody could have chosen",
+}
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print the table of methods, the differences, and what may be concluded."""
-    console.print(comparison_tables(comparison))
+    console.print(comparison_tables(comparison, console.width))
     console.print()
     for said in verdicts(comparison):
         console.print(printable(said), markup=False, highlight=False)
@@ -25,38 +36,82 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(f"note: {printable(note)}", markup=False, highlight=False)
 
 
-def comparison_tables(comparison: Comparison) -> Group:
-    """Return the tables of a comparison; groups without a class give way to thirds of classes."""
-    rows = comparison.rows
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers, one for each method.
+
+    Args:
+        head: Above it.
+        cells: From top to bottom.
+        spare: On a narrow terminal the columns with the largest number give way first; 0 stays.
+    """
+
+    head: str
+    cells: Sequence[str]
+    spare: int = 0
+
+    @property
+    def width(self) -> int:
+        """Of the widest cell, with the space before it."""
+        return max(map(len, [self.head, *self.cells])) + GAP
+
+
+def comparison_tables(comparison: Comparison, width: int = 80) -> Group:
+    """Return the tables of a comparison; groups without a class give way to thirds of classes.
+
+    Args:
+        comparison: What was found.
+        width: Of the terminal, in letters.
+    """
+    rows, about = comparison.rows, comparison.about
     there = [c for c in ("many", "medium", "few") if any(r.estimates[c] for r in rows)]
     groups = there if len(there) > 1 else ["head", "mid", "tail"]
-    table = Table("method", box=None, header_style="bold", pad_edge=False)
-    table.columns[0].overflow = "fold"
-    for column in ("seeds", "accuracy %", "sd", "95 % interval", *groups, "(best)"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*_cells(row, groups, row.label == comparison.baseline))
-    parts: list[Table | Text | str] = [
-        table,
-        Text(
-            "sd: over seeds; (best): in the best epoch on the test images, which nobody could have "
-            "chosen"
-        ),
+    found = [e for row in rows if (e := row.estimates[about])]  # without test images: left out
+    columns = [
+        Column("seeds", [str(e.n) for e in found], 1),
+        Column(f"{about} %", [percent(e.mean) for e in found]),
+        Column("sd", ["n/a" if e.sd is None else f"{100 * e.sd:.1f}" for e in found], 3),
+        Column("95 % interval", [interval(e) for e in found]),
+        *(Column(g, [percent(_mean(row, g)) for row in rows], 2) for g in groups),
     ]
+    if about == ACCURACY:
+        columns.append(Column("(best)", [f"({percent(row.optimistic)})" for row in rows], 4))
+    else:
+        columns.append(Column(f"{ACCURACY} %", [percent(_mean(row, ACCURACY)) for row in rows], 4))
+    names = [row.label + " (baseline)" * (row.label == comparison.baseline) for row in rows]
+    shown = _that_fit(columns, width)
+    below = [said for column in shown if (said := HEADS.get(column.head))]
+    parts: list[Table | Text | str] = [_table(names, shown, width)]
+    parts += [Text("; ".join(below))] if below else []
     if comparison.differences:
         parts += ["", Text(f"against {comparison.baseline}, seed by seed", style="bold"),
-                  _differences(comparison.differences, groups)]  # fmt: skip
+                  _differences(comparison.differences, groups, width)]  # fmt: skip
     return Group(*parts)
 
 
-def _cells(row: Row, groups: list[str], is_baseline: bool) -> list[str]:
-    accuracy = row.estimates["accuracy"]
-    assert accuracy is not None  # runs without test images are left out
-    spread = "n/a" if accuracy.sd is None else f"{100 * accuracy.sd:.1f}"
-    label = escape(broken(row.label)) + (" (baseline)" if is_baseline else "")
-    means = [None if (e := row.estimates[g]) is None else e.mean for g in groups]
-    return [label, str(len(row.records)), percent(accuracy.mean), spread, interval(accuracy),
-            *map(percent, means), f"({percent(row.optimistic)})"]  # fmt: skip
+def _mean(row: Row, metric: str) -> float | None:
+    found = row.estimates[metric]
+    return None if found is None else found.mean
+
+
+def _that_fit(columns: Sequence[Column], width: int) -> list[Column]:
+    """Return those columns for which there is room beside the names."""
+    left = list(columns)
+    while width - sum(c.width for c in left) < NAMES and (spare := max(c.spare for c in left)):
+        left = [c for c in left if c.spare < spare]
+    return left
+
+
+def _table(names: Sequence[str], columns: Sequence[Column], width: int) -> Table:
+    """Return a table of methods."""
+    room = max(1, min(MOST, width - sum(c.width for c in columns)))
+    table = Table("method", box=None, header_style="bold", pad_edge=False)
+    table.columns[0].overflow = "fold"
+    for column in columns:
+        table.add_column(column.head, justify="right", no_wrap=True)
+    for i, name in enumerate(names):
+        table.add_row(escape(broken(name, room)), *(c.cells[i] for c in columns))
+    return table
 
 
 def interval(estimate: Estimate) -> str:
@@ -68,21 +123,23 @@ def interval(estimate: Estimate) -> str:
     return f"{percent(estimate.low)} to {percent(estimate.high)}"
 
 
-def _differences(differences: tuple[Difference, ...], groups: list[str]) -> Table:
-    table = Table("method", box=None, header_style="bold", pad_edge=False)
-    table.columns[0].overflow = "fold"
-    for column in ("points", "95 % interval", "p", "p (Holm)", *groups):
-        table.add_column(column, justify="right", no_wrap=True)
-    for d in differences:
-        found = d.headline
-        if found is None:
-            continue
-        e = found.estimate
-        ends = "n/a" if e.low is None or e.high is None else f"{points(e.low)} to {points(e.high)}"
-        ends = ALL_EQUAL if e.sd == 0 else ends
-        parts = [d.metrics[g] for g in groups]
-        table.add_row(
-            escape(broken(d.label)), points(e.mean), ends, p_value(found.p), p_value(d.p_holm),
-            *("n/a" if part is None else points(part.estimate.mean) for part in parts),
-        )  # fmt: skip
-    return table
+def _differences(differences: Sequence[Difference], groups: Sequence[str], width: int) -> Table:
+    found = [(d, d.headline) for d in differences if d.headline is not None]
+    columns = [
+        Column("points", [points(h.estimate.mean) for _, h in found]),
+        Column("95 % interval", [_ends(h.estimate) for _, h in found]),
+        Column("p", [p_value(h.p) for _, h in found], 2),
+        Column("p (Holm)", [p_value(d.p_holm) for d, _ in found], 1),
+    ]
+    for group in groups:
+        parts = [d.metrics[group] for d, _ in found]
+        means = ["n/a" if part is None else points(part.estimate.mean) for part in parts]
+        columns.append(Column(group, means, 3))
+    return _table([d.label for d, _ in found], _that_fit(columns, width), width)
+
+
+def _ends(e: Estimate) -> str:
+    """Return the interval of a difference in points."""
+    if e.low is None or e.high is None:
+        return "n/a"
+    return ALL_EQUAL if e.sd == 0 else f"{points(e.low)} to {points(e.high)}"

@@ -112,15 +112,15 @@ def one_line(text: str) -> str:
 
 
 def broken(name: str, width: int = 26) -> str:
-    r"""Return a long name on several lines, cut after ``:``, ``+`` or ``-``, not inside words.
+    r"""Return a long name on several lines, cut after ``:+=_-`` or a space, not inside words.
 
     Example:
         >>> broken("open+balanced-softmax:stop_gradient=affine")
         'open+balanced-softmax:\nstop_gradient=affine'
     """
     lines = [""]
-    for part in re.split(r"(?<=[:+-])", one_line(name)):
-        if lines[-1] and len(lines[-1]) + len(part) > width:
+    for part in re.split(r"(?<=[:+=_ -])", one_line(name)):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
             lines.append("")
         lines[-1] += part
     return "\n".join(lines)
