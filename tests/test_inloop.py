@@ -17,6 +17,9 @@ from purenoise.inloop import NoiseAugment, PureNoise
 from purenoise.noise import pixel_statistics
 from purenoise.twopass import TwoPass
 
+# Images are told apart by values that no pixel has.
+pytestmark = pytest.mark.filterwarnings("ignore:The images reach from:UserWarning")
+
 COUNTS = [10, 100, 1]  # the largest class is not the first
 STATS = ([0.4, 0.5, 0.6], [0.1, 0.2, 0.3])
 
@@ -181,6 +184,52 @@ def test_bad_inputs_get_a_sentence():
             NoiseAugment(3, *STATS, ratio=ratio)
 
 
+class Flat(nn.Module):
+    """A converted network whose last maps are 1 x 1, as those of torchvision's at 32 x 32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = convert(nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4), nn.Flatten()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, 4)."""
+        return self.body(x)
+
+
+def test_one_natural_row_is_never_left_alone():
+    """Batch norm over 1 x 1 maps needs two rows: a second one stays natural, whatever is drawn."""
+    model, seen = Flat(), set()
+    noise = PureNoise(COUNTS, *STATS, delta=0.7)
+    images, labels = torch.rand(3, 3, 8, 8), torch.tensor([2, 2, 1])
+    for _ in range(40):
+        rows, new = noise(model, images, labels)
+        assert rows.shape == (3, 4)
+        assert sorted(new.tolist()) == [1, 2, 2]
+        seen.add(noise.n_noise)
+    assert seen == {0, 1}  # the image of the largest class always stays, and one of the others
+    with pytest.raises(ModelError, match="One natural row is too few") as caught:
+        noise(model, images[2:], labels[2:])
+    assert "drop_last=True" in caught.value.hint
+
+
+@pytest.mark.filterwarnings("error:The images reach from:UserWarning")
+def test_images_on_another_scale_are_warned_of_once():
+    """Noise of [0, 1] among images of 0..255, or normalised without a word, is said at once."""
+    images, labels = torch.rand(6, 3, 8, 8), torch.arange(6) % 3
+    constants = ([0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
+    for scaled, normalize in ((255 * images, None), (8 * images - 4, None), (images, None),
+                              (4 * images - 2, constants), (255 * images, constants)):  # fmt: skip
+        noise = PureNoise([1, 1, 99], *STATS, delta=1.0, normalize=normalize)
+        fits = float(scaled.max()) < 3
+        fits &= normalize is not None or float(scaled.min()) >= 0
+        if fits:
+            noise(net(), scaled, labels)
+        else:
+            with pytest.warns(UserWarning, match="noise is not on their scale"):
+                noise(net(), scaled, labels)
+            noise(net(), scaled, labels)  # once is enough
+
+
 def test_an_unconverted_model_is_refused():
     """Forgetting convert is refused at the first noise row, with what to do."""
     model = nn.Sequential(nn.BatchNorm2d(3), Identity())
@@ -209,9 +258,13 @@ def test_training_in_a_plain_loop_learns():
     assert int(model[1].num_batches_tracked) == 18
 
 
-@pytest.mark.parametrize("normalize", [([0.5], [0.2]), ([0.5] * 3, [0.2, 0.0, 0.2])])
+@pytest.mark.parametrize(
+    "normalize",
+    [([0.5], [0.2]), ([0.5] * 3, [0.2, 0.0, 0.2]), [(0.5, 0.2)] * 3, ([0.5] * 3,),
+     ([123.7, 116.3, 103.5], [58.4, 57.1, 57.4])],
+)  # fmt: skip
 def test_constants_that_do_not_fit_are_refused_at_once(normalize):
-    """Constants of another number of channels, or a deviation of 0, do not wait for training."""
+    """Constants of another number, order or scale, or a deviation of 0, do not wait to be used."""
     with pytest.raises(DataError, match="normalize"):
         PureNoise([2, 1], [0.5] * 3, [0.2] * 3, normalize=normalize)
 

@@ -207,6 +207,21 @@ def test_pixel_statistics_refuse_other_arrays():
     for channels in (1, 4):
         with pytest.raises(DataError, match=f"with {channels} channels came after images with 3"):
             stats.update(np.zeros((1, channels, 2, 2), np.uint8))
+    for channels in (1, 3, 4):
+        with pytest.raises(DataError, match="channels last") as caught:
+            pixel_statistics([np.zeros((2, 32, 32, channels), np.uint8)])
+        assert "moveaxis" in caught.value.hint
+    with pytest.raises(DataError, match="got list") as caught:
+        pixel_statistics([[torch.zeros(2, 3, 8, 8), torch.zeros(2)]])
+    assert "for x, _ in" in caught.value.hint
+
+
+def test_pixel_statistics_take_tensors():
+    """What a loader of uint8 images yields does as it is."""
+    images = torch.randint(0, 256, (3, 3, 4, 4), dtype=torch.uint8)
+    mean, std = pixel_statistics(image[None] for image in images)
+    assert mean == pytest.approx((images / 255).mean((0, 2, 3)).numpy())
+    assert std == pytest.approx((images / 255).std((0, 2, 3), correction=0).numpy(), abs=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])

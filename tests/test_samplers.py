@@ -301,12 +301,16 @@ def test_resume_inside_a_data_loader(stop: int) -> None:
 @given(n=st.integers(1, 60), replicas=st.integers(1, 7))
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_ranks_share_an_epoch_exactly(n: int, replicas: int) -> None:
-    """The ranks' images together are the one epoch, none twice and none left out."""
+    """The ranks' images together are the one epoch, filled up from its head to equal parts."""
     labels = [0] * n
     parts = [InstanceSampler(labels, num_replicas=replicas, rank=r) for r in range(replicas)]
     found = [list(part) for part in parts]
-    assert [len(part) for part in parts] == [len(images) for images in found]
-    assert sorted(i for images in found for i in images) == list(range(n))
+    each = -(-n // replicas)
+    assert [len(part) for part in parts] == [len(images) for images in found] == [each] * replicas
+    together = [images[i] for i in range(each) for images in found]
+    order = list(InstanceSampler(labels))
+    assert sorted(together[:n]) == list(range(n))
+    assert together == [order[i % n] for i in range(each * replicas)]
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -317,9 +321,10 @@ def test_ranks_have_the_batches_of_one_process(name: str, replicas: int) -> None
     one = list(build(name, seed=2))
     ranks = [list(build(name, seed=2, num_replicas=replicas, rank=r)) for r in range(replicas)]
     share = size // replicas
-    for step in range(-(-len(one) // size)):
+    whole = np.resize(one, len(ranks[0]) * replicas).tolist()  # filled up from its head
+    for step in range(-(-len(whole) // size)):
         together = [i for part in ranks for i in part[step * share : (step + 1) * share]]
-        assert sorted(together) == sorted(one[step * size : (step + 1) * size])
+        assert sorted(together) == sorted(whole[step * size : (step + 1) * size])
 
 
 def test_ranks_resume_alone() -> None:
@@ -405,7 +410,8 @@ def test_deferred_is_shared_and_resumed_like_the_others():
     ranks = [DeferredSampler(labels, start=1, num_replicas=2, rank=r) for r in range(2)]
     for epoch in range(2):
         parts = [list(rank) for rank in ranks]
-        assert parts == [whole.order(epoch)[r::2].tolist() for r in range(2)]
+        filled = np.resize(whole.order(epoch), 14)
+        assert parts == [filled[r::2].tolist() for r in range(2)]
     resumed = DeferredSampler(labels, start=1)
     resumed.load_state_dict({"epoch": 1, "done": 5})
     assert list(resumed) == whole.order(1)[5:].tolist()

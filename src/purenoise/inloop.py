@@ -8,6 +8,7 @@ data: nothing is replaced, noise with random labels is added.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -71,6 +72,9 @@ class _NoiseStep:
         Raises:
             ModelError: See :func:`purenoise.noise_pass`.
             DataError: If images and labels do not fit the statistics that were given.
+
+        Warns:
+            UserWarning: In the first step with noise, if the images are not on its scale.
         """
         _check_rows(images, labels)
         natural, noise = images, None
@@ -115,12 +119,30 @@ class _NoiseStep:
         if generator is None:
             generator = torch.Generator(like.device).manual_seed(self.seed + 1)
             self._pixels[like.device] = generator
+        if self.made == 0 and len(like):
+            self._warn_of_another_scale(like)
         self.made += n
         noise = noise_images(n, like.shape[2:], self.mean, self.std, generator)
         if self.normalize is not None:
             shift, scale = (v.to(noise.device, non_blocking=True) for v in self.normalize)
             noise = (noise - shift) / scale
         return noise.to(like.dtype)
+
+    def _warn_of_another_scale(self, images: Tensor) -> None:
+        """Warn of images that are far from what pixels in [0, 1] become by ``normalize``."""
+        ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
+        if self.normalize is not None:
+            ends = (ends - self.normalize[0]) / self.normalize[1]
+        low, high = float(ends.min()), float(ends.max())
+        room = (high - low) / 2  # for augmentation that leaves the range
+        found = images.detach().float()
+        if float(found.min()) < low - room or float(found.max()) > high + room:
+            warnings.warn(
+                f"The images reach from {float(found.min()):.3g} to {float(found.max()):.3g}, and "
+                f"pixels in [0, 1] would reach from {low:.3g} to {high:.3g}: noise is not on their "
+                "scale. Give the constants of the loader's Normalize as normalize=.",
+                UserWarning, stacklevel=4,
+            )  # fmt: skip
 
 
 class PureNoise(_NoiseStep):
@@ -183,6 +205,8 @@ class PureNoise(_NoiseStep):
                 "Labels are 0..C-1, with one count each.",
             )
         is_noise = choose_noise(host, self.probabilities, self._choice)
+        if int((~is_noise).sum()) == 1:  # batch norm may need two values: the first noise row stays
+            is_noise[is_noise.nonzero()[:1]] = False
         keep = torch.nonzero(~is_noise).flatten()
         self.order = torch.cat([keep, torch.nonzero(is_noise).flatten()])
         natural = images[keep.to(images.device, non_blocking=True)]
@@ -255,12 +279,19 @@ def _check_rows(images: Tensor, labels: Tensor) -> None:
 
 def _constants(normalize: Constants, channels: int) -> tuple[Tensor, Tensor]:
     """Mean and deviation as tensors of shape (1, C, 1, 1)."""
-    shift, scale = (torch.as_tensor(v).float() for v in normalize)
-    if shift.shape != (channels,) or scale.shape != (channels,) or not bool((scale > 0).all()):
+    parts = [torch.as_tensor(v).float() for v in normalize]
+    fits = len(parts) == 2 and all(part.shape == (channels,) for part in parts)
+    if not fits or not bool((parts[1] > 0).all()):
         raise DataError(
             f"normalize={normalize} is not a mean and a positive deviation for each of {channels} "
             "channels.",
-            "Give the two arguments of the loader's Normalize.",
+            "Give the two arguments of the loader's Normalize: (means, deviations).",
+        )
+    shift, scale = parts
+    if bool((shift.abs() > 1).any() | (scale > 1).any()):
+        raise DataError(
+            f"normalize={normalize} is not of pixels in [0, 1].",
+            "Constants for pixels from 0 to 255 are divided by 255, as are the images.",
         )
     return shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
 

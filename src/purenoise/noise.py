@@ -21,6 +21,7 @@ from torch import Tensor
 from purenoise.errors import DataError, RecipeError
 from purenoise.longtail import check_counts
 
+LEAST_SIDE, MOST_CHANNELS = 8, 4  # what (B, H, W, C) is known by
 DELTA = 1 / 3
 
 
@@ -168,11 +169,17 @@ class PixelStatistics:
         self._squares: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def update(self, images: NDArray[np.uint8]) -> None:
-        """Take in images, uint8 of shape (B, C, H, W).
+        """Take in images, uint8 of shape (B, C, H, W): NumPy's or tensors on the CPU.
 
         Raises:
             DataError: If they are not uint8 or have another number of channels.
         """
+        if not hasattr(images, "dtype"):
+            raise DataError(
+                f"Pixel statistics need arrays of images, got {type(images).__name__}.",
+                "Of pairs of images and labels give the images: `(x for x, _ in loader)`.",
+            )
+        images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] == 0:
             raise DataError(
                 f"Pixel statistics need uint8 images of shape (B, C, H, W), got {images.dtype} of "
@@ -180,6 +187,11 @@ class PixelStatistics:
                 "Give the images before they are scaled and normalised.",
             )
         channels = images.shape[1]
+        if min(images.shape[1:3]) >= LEAST_SIDE and images.shape[3] <= MOST_CHANNELS:
+            raise DataError(
+                f"Images of shape {images.shape} have their channels last.",
+                "Bring them to (B, C, H, W): `numpy.moveaxis(images, -1, 1)`.",
+            )
         if self._n == 0:
             self._sum = np.zeros(channels, np.int64)
             self._squares = np.zeros(channels, np.int64)
@@ -214,7 +226,7 @@ def pixel_statistics(
     """Return mean and deviation per channel over all pixels of the batches.
 
     Args:
-        batches: uint8 arrays of shape (B, C, H, W).
+        batches: uint8 arrays or tensors of shape (B, C, H, W).
 
     Returns:
         Two float64 arrays of shape (C,), in [0, 1].

@@ -116,7 +116,9 @@ class ClassSampler(Sampler[int]):
     Args:
         source: Labels, or a data set that has them (:func:`labels_of`).
         seed: Of the order.
-        num_replicas: Number of processes that share an epoch.
+        num_replicas: Number of processes that share an epoch. All get equally many images, or some
+            would wait for others for ever: the first of the order come again at its end where it
+            has to be filled up, as in torch's ``DistributedSampler``.
         rank: Which of them this is.
         n_classes: Number of classes; None: those in the labels.
 
@@ -186,7 +188,8 @@ class ClassSampler(Sampler[int]):
         """Draw an epoch: the one that was set, or the one after that of the last iteration."""
         self.epoch += not self._fresh
         self._fresh = False
-        own = self.order(self.epoch)[self.rank :: self.num_replicas]
+        whole = np.resize(self.order(self.epoch), len(self) * self.num_replicas)
+        own = whole[self.rank :: self.num_replicas]
         start, self._start = self._start, 0
         self._done = start
         for index in own[start:]:
@@ -194,7 +197,7 @@ class ClassSampler(Sampler[int]):
             yield int(index)
 
     def __len__(self) -> int:
-        return -(-(len(self.labels) - self.rank) // self.num_replicas)
+        return -(-len(self.labels) // self.num_replicas)
 
     def _generator(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, STREAM, epoch])

@@ -86,14 +86,20 @@ def _both(
 
 
 def natural_logits(run: Call, model: nn.Module, natural: Tensor) -> Tensor:
-    """Run the natural rows; say what is wrong if there are none and the model minds.
+    """Run the natural rows; say what is wrong if there are too few and the model minds.
 
     Raises:
-        ModelError: If there are no rows, and the model cannot run on none.
+        ModelError: If there are no rows, or one, and the model cannot run on so few.
     """
     try:
         return logits_of(run(model, natural))
     except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
+        if len(natural) == 1 and "more than 1 value per channel" in str(error):
+            raise ModelError(
+                f"One natural row is too few for a batch norm of this model: {error}",
+                "Leave the short last batch out (drop_last=True in the loader), or take larger "
+                "batches.",
+            ) from error
         if len(natural):
             raise
         raise ModelError(
