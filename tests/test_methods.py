@@ -19,7 +19,7 @@ from purenoise.losses import (
     LogitAdjustedLoss,
 )
 from purenoise.methodfile import LossSpec, Method, known_methods, load_method
-from purenoise.methods import Phase, build_phases, phase_at
+from purenoise.methods import Phase, build_phases, phase_at, statements
 from purenoise.plan import plan_epoch
 
 COUNTS = np.array([300, 90, 30, 6])
@@ -250,6 +250,30 @@ def test_only_a_prior_that_is_still_there_is_taken_out():
     assert adjusted_twice(Method(post=post)) == []
     assert adjusted_twice(load_method("open+logit-adjustment")) == []
     assert adjusted_twice(load_method("tau-norm+drw")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("erm", []), ("drw", []), ("open", []), ("open+ldam", []), ("balanced-softmax", []),
+        ("open+drw", ["161 to 200 rare classes are drawn more often (class-balanced) and weigh"]),
+        ("open+ldam-drw", ["161 to 200 rare classes are drawn more often"]),
+        ("open+balanced-softmax", ["In epochs 161 to 200 all classes are drawn alike, so the"]),
+        ("rs+balanced-softmax", ["In all epochs all classes are drawn alike"]),
+    ],
+)  # fmt: skip
+def test_what_parts_do_together_is_stated(name: str, said: list[str]):
+    """Favouring rare classes twice, and a prior that sampling has taken away, are told."""
+    found = statements(phases(name))
+    assert len(found) == len(said)
+    assert all(text in line for text, line in zip(said, found, strict=True))
+
+
+def test_a_prior_of_natural_rows_is_no_uniform_one():
+    """With noise set apart, balanced softmax has something to take out in OPeN's phase."""
+    method = load_method("open+balanced-softmax")
+    own = method.model_copy(update={"loss": LossSpec(name="balanced-softmax", prior="natural")})
+    assert statements(phases(own)) == []
 
 
 def test_phases_with_another_head_are_refused():

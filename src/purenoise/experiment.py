@@ -190,7 +190,7 @@ class _Experiment:
 
     def run(self) -> Run:
         recipe, data, team = self.recipe, self.data, self.team
-        team.refuse_differing(self.identity)
+        team.refuse_differing(self.identity, recipe.to_yaml())
         phases, model, notes, augment = team.together(self._parts)
         with stop_on_signal() as should_stop:
             fit = Fit(

@@ -22,7 +22,7 @@ from purenoise.errors import ModelError, RecipeError
 from purenoise.finetune import freeze
 from purenoise.headspec import PostSpec
 from purenoise.headstage import check_heads
-from purenoise.methods import Phase, build_phases
+from purenoise.methods import Phase, build_phases, statements
 from purenoise.modelinput import check_input
 from purenoise.noisesource import check_source
 from purenoise.posthoc.heads import check_prior, fold_shift, fold_tau, head_of, prior_shift
@@ -69,7 +69,7 @@ def make_ready(
         DataError: If images that stand in for noise are not there.
         ModelError: If the network cannot do what is asked of it.
     """
-    notes: list[str] = []
+    notes = statements(phases)
     shape, name = data.dataset.image_shape, recipe.model.name
     if ":" in name:  # our own take any size
         check_input(model, name, shape, data.dataset.n_classes)

@@ -250,6 +250,8 @@ def _why_not_deferred(name: str) -> str | None:
     method = _read(name)
     if method == Method():
         return f"{name!r} is plain training from the beginning to the end"
+    if method.model_copy(update={"post": None}) == Method():
+        return f"{name!r} is plain training, and changes nothing before its end"
     if len(method.phases) > 1:
         return f"{name!r} begins with a phase of its own"
     if method.cosine:

@@ -80,6 +80,34 @@ class Phase:
         )
 
 
+def statements(phases: Sequence[Phase]) -> list[str]:
+    """Say what the parts of a method do together, where that is easily overlooked.
+
+    Returns:
+        A sentence for each phase in which sampling and weights both favour rare classes, or in
+        which sampling has left no prior to a loss that takes the prior out.
+    """
+    said = []
+    for phase in phases:
+        where = (
+            f"In epochs {phase.first + 1} to {phase.end}" if len(phases) > 1 else "In all epochs"
+        )
+        sampler, weights = phase.spec.sampler, phase.spec.weights
+        if sampler != "instance" and weights != "none":
+            said.append(
+                f"{where} rare classes are drawn more often ({sampler}) and weigh more as well "
+                f"({weights}): they are favoured twice."
+            )
+        if phase.loss_spec.name == "balanced-softmax":
+            ends = [phase.priors(e)[phase.loss_spec.prior] for e in (phase.first, phase.end - 1)]
+            if all(np.allclose(prior, prior.mean()) for prior in ends):
+                said.append(
+                    f"{where} all classes are drawn alike, so the prior of balanced softmax is "
+                    "uniform and it is cross-entropy there."
+                )
+    return said
+
+
 def phase_spans(method: Method, epochs: int, defer: float) -> list[Span]:
     """Return a method's phases with their first epoch and the epoch after their last.
 

@@ -152,11 +152,12 @@ class Team:
                 raise shared(RunError(f"Process {rank} of {self.size}: {message}", hint))
         return found  # type: ignore[return-value]
 
-    def refuse_differing(self, values: Mapping[str, Any]) -> None:
+    def refuse_differing(self, values: Mapping[str, Any], settings: str = "") -> None:
         """Refuse processes that would not train one and the same run.
 
         Args:
             values: What must be equal, under the names that a message gives them.
+            settings: What is behind them, a line each, of which those that differ are named.
 
         Raises:
             RunError: Naming what differs, and a process where it does.
@@ -167,9 +168,14 @@ class Team:
             texts = self._texts(str(value))
             other = next((rank for rank, text in enumerate(texts) if text != texts[0]), None)
             if other is not None:
+                lines = [[line.strip() for line in text.splitlines()]
+                         for text in self._texts(settings)]  # fmt: skip
+                first, second = ("; ".join(line for line in lines[a] if line not in lines[b])
+                                 for a, b in ((0, other), (other, 0)))  # fmt: skip
                 raise shared(RunError(
-                    f"The processes of this run differ in the {name}: it is {texts[0][:40]} in "
-                    f"process 0 and {texts[other][:40]} in process {other}.",
+                    f"The processes of this run differ in the {name}: it is "
+                    f"{first[:200] or texts[0][:40]} in process 0 and "
+                    f"{second[:200] or texts[other][:40]} in process {other}.",
                     "Start the same command on the same data, under the same paths, everywhere.",
                 ))  # fmt: skip
 

@@ -212,6 +212,9 @@ def check_team(_: Path) -> None:
     team.refuse_differing({"the recipe": 1})
     with pytest.raises(RunError, match="recipe: it is 0 in process 0 and 1 in process 1"):
         team.refuse_differing({"the recipe": team.rank})
+    settings = f"train:\n  epochs: 3\n  lr: {0.1 + team.rank}\n"
+    with pytest.raises(RunError, match=r"is lr: 0\.1 in process 0 and lr: 1\.1 in process 1"):
+        team.refuse_differing({"the recipe": team.rank}, settings)
 
 
 def open_nothing() -> int:

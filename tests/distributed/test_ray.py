@@ -127,7 +127,7 @@ def test_a_worker_is_killed_and_no_bit_changes(nodes: Nodes, tmp_path: Path) -> 
     said = killed(nodes, tmp_path / "ray", words, actor=True)
     assert "2 nodes" in said
     assert "its process ended (lost on node" in said
-    assert "6 epochs were taken from another run's first phase" in " ".join(said.split())
+    assert "6 epochs were taken over from another run's first phase" in " ".join(said.split())
     alone = pn.compare("digits", methods="erm,drs,rs", seeds=1, epochs=12, out=tmp_path / "here")
     assert same_runs(tmp_path / "ray", tmp_path / "here") == 3
     assert not [p for p in (tmp_path / "ray").iterdir() if p.name.startswith(".")]

@@ -193,7 +193,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_compared(
     done = command("compare", "digits", "methods=erm,erm:lr=1e30,rs", "seeds=1", f"out={tmp_path}",
                    *FAST)  # fmt: skip
     assert done.code == 2
-    assert "failed: erm:lr=1e30 seed 0: " in done.out
+    assert done.out.count("failed: erm:lr=1e30 seed 0: ") == 1
     assert "left out: erm:lr=1e30 seed 0" in done.out
     assert "rs against erm" in done.out
 
@@ -215,6 +215,11 @@ def test_a_run_that_fails_is_named_and_the_others_are_compared(
         (["methods=drs,mixup,mixup:alpha=1"], "mixup and mixup:alpha=1 are the same run"),
         (["methods=rs,rs+drs"], "same run"),
         (["methods=erm", "epochz=3"], "epochs"),
+        (["metods=erm,open"], "Did you mean 'methods'?"),
+        (["methods=erm", "sedes=2"], "Did you mean 'seeds'?"),
+        (["methods=erm", "basline=erm"], "Did you mean 'baseline'?"),
+        (["methods=erm", "exectuor=ray"], "Did you mean 'executor'?"),
+        (["methods=deferred-logit-adjustment"], "changes nothing before its end"),
         (["methods=erm", "methods=rs"], "twice"),
         (["nonsense", "methods=erm"], "no recipe 'nonsense'"),
     ],
@@ -223,7 +228,9 @@ def test_mistakes_are_refused_before_anything_is_trained(
     words: list[str], said: str, command: Command, tmp_path: Path
 ) -> None:
     """Each is one message, and nothing is written."""
-    assert said in command.refused("compare", *words)
+    refused = command.refused("compare", *words)
+    assert said in refused
+    assert "erm: " not in refused or "opne" in refused or "delta" in refused  # is said once
     assert not list(tmp_path.iterdir())
 
 
@@ -272,7 +279,7 @@ def test_a_result_that_cannot_be_read_blocks_no_other(tmp_path: Path, command: C
     done = command(*words)
     assert done.code == 2
     said = " ".join(done.out.split())
-    assert "failed: rs seed 1: " in said
+    assert "left out: rs seed 1: " in said
     assert "summary.json cannot be read" in said
     assert "Remove that file" in said
     assert "left out: rs seed 1" in said
@@ -288,7 +295,7 @@ def test_methods_that_are_added_later_share_too(tmp_path: Path, command: Command
     assert command(*words, "methods=drs").code == 0
     done = command(*words, "methods=drs,open")
     assert "3 epochs to train" in done.out
-    assert "3 epochs were taken from another run" in " ".join(done.out.split())
+    assert "3 epochs were taken over from another run" in " ".join(done.out.split())
     (summary,) = [json.loads((f / "summary.json").read_text())
                   for name, f in runs(tmp_path).items() if "/open/" in name]  # fmt: skip
     assert any("The first 3 epochs were trained by another run" in n for n in summary["notes"])

@@ -154,7 +154,8 @@ def _planned_runs(
             raise RecipeError(f"A comparison takes {key}s=, not {key}=.", f"Such as {key}s=...")
     base = plain_recipe(name, overrides)
     base = placed(base)
-    runs, faults = [], []
+    runs: list[PlannedRun] = []
+    found: dict[str, list[str]] = {}
     for seed in seeds:
         for variant in variants:
             changes = [*overrides, *variant.overrides(seed)]
@@ -162,7 +163,7 @@ def _planned_runs(
                 recipe = load_recipe(name, changes)
             except RecipeError as error:
                 if seed == seeds[0]:
-                    faults.append(f"{variant.label}: {error.message}")
+                    found.setdefault(error.message, []).append(variant.label)
                 continue
             recipe = placed(recipe)
             folder = run_path(recipe, base)
@@ -170,6 +171,8 @@ def _planned_runs(
                      *variant.changes, f"method={variant.method}", f"seed={seed}"]  # fmt: skip
             done, fault = _what_is_there(recipe, folder)
             runs.append(PlannedRun(variant, seed, recipe, folder, done, shlex.join(words), fault))
+    faults = [text if len(labels) == len(variants) else f"{', '.join(labels)}: {text}"
+              for text, labels in found.items()]  # fmt: skip
     faults += _other_test_images(runs)
     if faults:
         raise RecipeError("The comparison cannot be made.\n" + "\n".join(faults))

@@ -191,7 +191,9 @@ class _Work:
         """Work out what is to be done; the test images are not looked at."""
         tau = float(self.given.get("tau", 1.0))
         if self.method == "tau-norm":
-            return Change(tau=tau, notes=_unusual(self.recipe, ""))
+            did = counters(self.recipe.resolved_method())
+            said = f"This run counters the imbalance already ({', '.join(did)})."
+            return Change(tau=tau, notes=(said,) if did else ())
         if self.method == "logit-adjustment":
             shift = prior_shift(self.counts, self.prior, tau)
             return Change(shift=_centred(shift), notes=_unusual(self.recipe, LEAVE))

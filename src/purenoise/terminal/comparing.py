@@ -11,9 +11,11 @@ from rich.console import Console
 
 from purenoise import yamlfile
 from purenoise.errors import RecipeError, RunError, did_you_mean
+from purenoise.faults import keys
 from purenoise.lab.planning import Plan, plan_comparison
 from purenoise.lab.running import carry_out, conclude
 from purenoise.lab.scheduling import Outcome
+from purenoise.recipe import Recipe
 from purenoise.report import write_report
 from purenoise.runtime import stop_on_signal
 from purenoise.terminal.comparisontables import print_comparison
@@ -21,10 +23,9 @@ from purenoise.terminal.jobs import print_jobs
 from purenoise.terminal.manyprogress import Overview
 from purenoise.terminal.tables import printable
 
+# Of a comparison itself, and what they are if they are not given.
 OWN = {"methods": "erm,drs,open", "seeds": "5", "baseline": None, "jobs": "auto", "share": "true",
        "executor": "local", "only": None}  # fmt: skip
-NEAR_MISSES = ("metho", "methode", "base", "job", "shared")  # without s
-NEAR = 0.75  # how alike a mistyped key is, at least
 
 
 def run_comparison(
@@ -63,9 +64,9 @@ def run_comparison(
             f"Stopped; {len(outcome.trained)} runs were finished, the others keep their state.",
             f"To go on: {command}",
         )
-    for label, reason in outcome.failed.items():
-        console.print(printable(f"failed: {label}: {reason}"), markup=False, soft_wrap=True)
     if plan.only:
+        for label, reason in outcome.failed.items():
+            console.print(printable(f"failed: {label}: {reason}"), markup=False, soft_wrap=True)
         _say_one(console, plan, outcome)
         return bool(outcome.failed)
     comparison = conclude(plan, outcome)
@@ -95,16 +96,20 @@ def own_keys(given: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
             own[key] = value.strip()
         elif key in ("method", "seed"):
             raise RecipeError(f"A comparison takes {key}s=, not {key}=.", f"Write {key}s={value}.")
-        elif key.rstrip("s") in NEAR_MISSES or _nearly(key):
+        elif _is_near(key):
             raise RecipeError(f"Unknown key {key!r}.", did_you_mean(key, OWN))
         else:
             rest.append(word)
     return own, rest
 
 
-def _nearly(key: str) -> bool:
-    """Whether it is executor, mistyped."""
-    return difflib.SequenceMatcher(None, key, "executor").ratio() > NEAR
+def _is_near(key: str) -> bool:
+    """Whether a key that no recipe has is more like one of the comparison's than like those."""
+    known = keys(Recipe)
+    short = {k.rpartition(".")[2] for k in known} - {"method", "seed"}
+    if key in short or key in known:
+        return False
+    return (difflib.get_close_matches(key, [*OWN, *sorted(short)], 1) or [""])[0] in OWN
 
 
 def _switch(text: str | None) -> bool:
@@ -139,8 +144,8 @@ def _say(console: Console, plan: Plan, outcome: Outcome, page: Path) -> None:
 
     console.print()
     if outcome.shared_epochs:
-        line("shared:", f"{outcome.shared_epochs:,} epochs were taken from another run's first "
-             f"phase; states in {plan.store.folder}")  # fmt: skip
+        line("shared:", f"{outcome.shared_epochs:,} epochs were taken over from another run's "
+             f"first phase; states in {plan.store.folder}")  # fmt: skip
     line("runs:", plan.runs[0].folder.parents[1])
     line("report:", page)
     line("again:", plan.command)

@@ -41,7 +41,7 @@ class Overview(Watcher):
             text += f", {event['finished']} of them there already"
         saved = sum(self._from.values())
         if jobs:
-            text += f"; {self._total:,} epochs to train, {event['at_a_time']} runs at a time"
+            text += f"; {self._total:,} epochs to train, {event['at_a_time']} at a time"
         if saved:
             text += f"; {saved:,} epochs are shared"
         self._print(text)
