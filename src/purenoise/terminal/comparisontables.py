@@ -31,7 +31,8 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     for said in verdicts(comparison):
         console.print(printable(said), markup=False, highlight=False)
     for path, why in comparison.left_out.items():
-        console.print(f"left out: {printable(path)}: {printable(why)}", markup=False)
+        said = f"left out: {printable(path)}: {printable(why)}"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
     for note in comparison.notes:
         console.print(f"note: {printable(note)}", markup=False, highlight=False)
 
