@@ -16,6 +16,7 @@ from purenoise.datasources import SAME_CALL
 from purenoise.export.manifest import Manifest
 from purenoise.export.plainweights import how_to_load
 from purenoise.export.private import public_line, public_notes, public_text
+from purenoise.export.readalone import LINES, RULE
 from purenoise.export.source import Finished
 from purenoise.ourlines import is_our_line
 from purenoise.recipe import Recipe
@@ -193,14 +194,18 @@ def _limits(summary: Mapping[str, Any]) -> Section:
 
 
 def _use(manifest: Manifest) -> Section:
+    shape = tuple(manifest.image_shape)
     said = (
         "ONNX and torch.export files take float32 images in [0, 1], shape (N, channels, height, "
         "width), of the size above, and give logits; normalisation is inside.",
         "The weights are those of the plain model, whose input is to be normalised with the "
         "constants above:",
     )
-    lines = how_to_load(manifest)
-    return section("use", "Use", [Sentences(said), Lines(lines)])
+    scaled = (
+        f"{RULE} In Python, with Pillow and NumPy alone, for one file and the shape {shape}:",
+    )
+    return section("use", "Use", [Sentences(said), Lines(how_to_load(manifest)),
+                                  Sentences(scaled), Lines(tuple(LINES.splitlines()))])  # fmt: skip
 
 
 def _environment(summary: Mapping[str, Any]) -> Section:
