@@ -1,4 +1,4 @@
-"""Files can be read without purenoise as `predict` reads them, by lines of the page and the card."""
+"""Files can be read without purenoise as `predict` reads them: lines of the page and the card."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """How image files become a network's input, for those who have the network and not purenoise.
 
-Every library scales in its own way (with or without antialiasing, by the shorter side, by squashing),
-and what a network was tested on is images scaled by ours. So the rule of :mod:`purenoise.data.decode`
-stands here once more, as lines to copy; a test holds their pixels against what ``predict`` reads.
-Differs from it in what cannot be used: nothing is refused here.
+Every library scales in its own way (with or without antialiasing, by the shorter side, by
+squashing), and what a network was tested on is images scaled by ours. So the rule of
+:mod:`purenoise.data.decode` stands here once more, as lines to copy; a test holds their pixels
+against what ``predict`` reads. Differs from it in what cannot be used: nothing is refused here.
 """
 
 from __future__ import annotations
