@@ -180,7 +180,7 @@ def test_known_numbers_have_the_published_ratios():
 
 
 def test_the_recipe_says_which_constants_it_uses_and_whose():
-    """iNaturalist's own constants stand in its recipe's head, with their file, as not checked."""
+    """Constants of iNaturalist stand in its recipe's head, with their file, as not checked."""
     text = recipe_path("inat2018").read_text(encoding="utf-8")
     head = " ".join(line[2:] for line in text.splitlines() if line.startswith("# "))
     mean, std = (", ".join(f"{v:.3f}" for v in part) for part in KNOWN["inat2018"].normalize)
