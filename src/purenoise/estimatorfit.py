@@ -23,6 +23,7 @@ from purenoise.errors import ModelError, RecipeError, RunError, TrainingError
 from purenoise.experiment import run_recipe
 from purenoise.faults import sentences
 from purenoise.fitting import make_plain, make_ready, phases_of
+from purenoise.models.libraries import ChannelsError
 from purenoise.network import lay_out, load_run, network
 from purenoise.overrides import plain
 from purenoise.prepare import Prepared, prepare_dataset
@@ -120,6 +121,8 @@ def fit_dataset(
         if out is None:
             return _in_memory(recipe, data, listener)
         return _in_folder(recipe, data, listener, Path(out))
+    except ChannelsError as error:
+        raise ModelError(error.message, _three_channels(dataset.image_shape)) from error
     except TrainingError as error:
         raise TrainingError(error.message, "Try a lower lr, or a warmup of some epochs.") from error
     except ValueError as error:
@@ -129,6 +132,16 @@ def fit_dataset(
             "A batch has one natural image, too few for the batch norm of so small a network.",
             "Give more training images or a larger batch_size.",
         ) from error
+
+
+def _three_channels(shape: Sequence[int]) -> str:
+    """What to do if a model takes three channels only."""
+    channels, height, width = shape
+    colour = "images of shape (N, H, W, 3)"
+    if channels == 1:
+        colour = f"np.repeat(X.reshape(-1, {height}, {width}, 1), 3, axis=-1) without image_shape"
+    return (f"Give {colour}, or choose a model of timm or one of our own, which take any number of "
+            "channels.")  # fmt: skip
 
 
 def on_device(model: nn.Module, name: str) -> nn.Module:

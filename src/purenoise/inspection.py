@@ -124,14 +124,15 @@ def _advice(found: Inspection, ratio: float, recipe: Recipe) -> list[str]:
         advice.append("Accuracy hides rare classes here: read balanced accuracy and each class.")
     if few:
         advice.append(
-            f"{len(few)} classes have fewer than {FEW} training images: more images of them will "
-            "help more than any method."
+            f"{_classes(few)} fewer than {FEW} training images: more images of "
+            f"{'it' if len(few) == 1 else 'them'} will help more than any method."
         )
     if untested:
-        advice.append(f"{len(untested)} classes have no test image: their accuracy is n/a.")
+        whose = "its" if len(untested) == 1 else "their"
+        advice.append(f"{_classes(untested)} no test image: {whose} accuracy is n/a.")
     if tests and min(tests) < 20:
         advice.append(
-            f"The smallest class has {min(tests)} test images: one image is "
+            f"The smallest class has {min(tests)} test image{'s' * (min(tests) > 1)}: one image is "
             f"{100 / min(tests):.0f} points of its accuracy."
         )
     if tests and max(tests) > 1.5 * min(tests):
@@ -142,3 +143,8 @@ def _advice(found: Inspection, ratio: float, recipe: Recipe) -> list[str]:
             "right hands), add augment.flip=false."
         )
     return advice
+
+
+def _classes(names: list[str]) -> str:
+    """Return how many classes have something."""
+    return "1 class has" if len(names) == 1 else f"{len(names)} classes have"

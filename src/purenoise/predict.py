@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from purenoise.data.decode import FORMATS, is_image, load_image
+from purenoise.data.listing import is_passed_over
 from purenoise.errors import DataError
 from purenoise.export.reading import open_classifier
 from purenoise.metrics import probabilities
@@ -48,6 +49,8 @@ class Prediction:
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
     """Return the image files that are named, or lie in the folders that are named, sorted.
 
+    Of what lies in a folder, hidden files and folders and known junk are left out, as in training.
+
     Raises:
         DataError: If a path does not exist, or a folder holds no image (all are named).
     """
@@ -77,7 +80,7 @@ def predict(
     Args:
         source: Folder of a run or of an adjusted run; or an exported ``.safetensors``, ``.onnx`` or
             ``.pt2`` file.
-        images: Image files or folders.
+        images: Image files or folders; hidden files in folders are left out.
         top: How many classes to name per image.
         trust: Whether a ``.pt2`` file, which can run code when it is read, may be read.
 
@@ -128,6 +131,11 @@ def _named_like_image(path: Path) -> bool:
     return Image.registered_extensions().get(path.suffix.lower()) in FORMATS
 
 
-def _walk(root: Path) -> list[Path]:
-    """Files below a folder; links to folders are not followed."""
-    return [Path(top) / name for top, _, names in os.walk(root) for name in names]
+def _walk(root: Path) -> Iterator[Path]:
+    """Files below a folder, without what training passes over; links to folders are not followed.
+
+    A Mac puts a hidden file beside each image that it copies, with its ending.
+    """
+    for top, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not is_passed_over(name)]
+        yield from (Path(top) / name for name in names if not is_passed_over(name))

@@ -50,7 +50,9 @@ def test_levels_are_linear_and_clipped(train, later):
     """The level is round(255 (v - low) / (high - low)), clipped, in the order of the numbers."""
     train, later = np.array(train), np.array(later)
     scale = Scale.learn(train)
-    low, high = (0, 1) if train.min() >= 0 and train.max() <= 1 else (train.min(), train.max())
+    unit = train.min() >= 0 and train.max() <= 1
+    low, high = (0, 1) if unit else (train.min(), train.max())
+    later = later.clip(-1, 2) if unit else later  # further away is refused
     values = np.concatenate([train, later])
     wanted = np.array([255 * (min(max(v, low), high) - low) / (high - low) for v in values])
     levels = scale.apply(values)
@@ -76,6 +78,47 @@ def test_levels_stay_levels():
     for wrong in ([0.5], [-1], [256]):
         with pytest.raises(DataError, match="fitted on uint8 levels"):
             scale.apply(np.array(wrong))
+
+
+@pytest.mark.parametrize(
+    ("train", "later", "said"),
+    [
+        ([0.0, 0.5, 1.0], [0.0, 128.0, 255.0], "from 0 to 255, and .* fitted on numbers in"),
+        ([0.0, 0.5, 1.0], [0, 16], "from 0 to 16"),
+        ([0.0, 0.5, 1.0], [-1.5, 1.0], "from -1.5 to 1"),
+        ([0.0, 7.0, 255.0], [0.0, 0.5, 1.0], "whole numbers from 0 to 255"),
+        ([0.0, 7.0, 16.0], [0.25, 0.5], "whole numbers from 0 to 16"),
+        ([0, 7, 255], [0.25, 0.5], "whole numbers"),
+        ([0.0, 7.5, 250.5], [0.25, 0.5], "numbers from 0 to 250.5"),
+    ],
+)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_another_scale_is_refused(train, later, said: str, kind):
+    """Fitted on [0, 1] and asked on 0..255, or the other way: a sentence, not a wrong answer."""
+    scale = Scale.learn(np.array(train).astype(kind if 0.5 in train else None))
+    with pytest.raises(DataError, match=said) as caught:
+        scale.apply(np.array(later, kind))
+    assert caught.value.hint.startswith("Treat all images alike: X ")
+
+
+@pytest.mark.parametrize(
+    ("train", "later"),
+    [
+        ([0.0, 0.5, 1.0], [-0.4, 1.9]),  # noise, interpolation
+        ([0.0, 7.0, 255.0], [0.0, 0.0]),  # black
+        ([0.0, 7.0, 255.0], [0.5, 0.5]),  # one grey
+        ([0.0, 7.0, 255.0], [0.0, 1.0]),  # nearly black, whole
+        ([0.0, 7.0, 255.0], []),
+        ([0.0, 7.5, 16.5], [0.25, 0.5]),  # measurements that are small
+        ([-2.0, 3.0], [0.25, 0.5]),  # standardised
+        ([0.0, 1.5], [0.25, 0.5]),
+        ([0.0, 7.0, 255.0], [0.5, 1.5]),
+    ],
+)
+def test_what_may_be_on_one_scale_passes(train, later):
+    """Numbers that the scale of training explains as well are taken as they are."""
+    array = np.array(later, np.float64)
+    assert Scale.learn(np.array(train)).apply(array).shape == array.shape
 
 
 def test_every_level_survives_a_division():

@@ -317,6 +317,24 @@ def test_notes_on_duplicates(tmp_path: Path) -> None:
     assert (len(data.train), len(data.test)) == (8, 7)
 
 
+@pytest.mark.parametrize("split", ["", "train"])
+def test_deeper_folders_are_joined_with_a_note(tmp_path: Path, split: str) -> None:
+    """Images of deeper folders are of the class they lie in, and a note names those folders."""
+    root = tmp_path / "set"
+    top = root / split
+    write_classes(top / "animals", {"cat": 3, "dog": 3})
+    write_classes(top, {"things": 3})
+    if split:
+        write_classes(root / "test", {"animals": 2, "things": 2})
+    data = load_folder(root)
+    assert data.class_names == ("animals", "things")
+    prefix = f"{split}/" if split else ""
+    told = f"joined into the class that they lie in: '{prefix}animals/cat', '{prefix}animals/dog'."
+    assert noted(data, told)
+    flat = write_classes(tmp_path / "flat", {"animals": 3, "things": 3})
+    assert not noted(load_folder(flat), "joined")
+
+
 def test_identical_files_stay_on_one_side(tmp_path: Path) -> None:
     """Copies of an image never lie in train and test, whatever the seed."""
     write_classes(tmp_path, {"a": 10, "b": 10})

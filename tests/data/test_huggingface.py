@@ -149,12 +149,43 @@ def test_a_path_that_leads_out_is_not_opened(tmp_path):
         return root
 
     for k, place in enumerate((str(secret), "../secret.png")):
-        with pytest.raises(DataError, match="Image 0 cannot be used: a link that leads out"):
-            load(write(tmp_path / f"set{k}", place))
+        root = write(tmp_path / f"set{k}", place)
+        with pytest.raises(DataError, match=r"Row 0 of train .* names a file outside") as caught:
+            load(root)
+        assert repr(place) in caught.value.message
+        assert "call save_to_disk" in caught.value.hint
     root = write(tmp_path / "inside", "own.png")
     (root / "own.png").write_bytes(png(0))
     data = load(root, test_fraction=0.1)
     assert any((image == truth(0)).all() for image in data.train.images.load(np.arange(7)))
+
+
+def test_what_is_told_of_files_outside_can_be_done(tmp_path):
+    """After save_to_disk, where the files are, the same rows hold their images."""
+    places = [str(made.picture(tmp_path / f"{i}.png", 0, i)) for i in range(9)]
+    table = part(image=[{"bytes": None, "path": place} for place in places]).data.table
+    (tmp_path / "named").mkdir()
+    pyarrow.parquet.write_table(table, tmp_path / "named" / "train.parquet")
+    with pytest.raises(DataError, match="names a file outside"):
+        load(tmp_path / "named")
+    file = str(tmp_path / "named" / "train.parquet")
+    datasets.load_dataset("parquet", data_files=file)["train"].save_to_disk(str(tmp_path / "held"))
+    for place in places:
+        Path(place).unlink()
+    assert len(load(tmp_path / "held", test_fraction=0.2).train) == 7
+
+
+def test_a_link_inside_that_leads_out_is_told_as_one(tmp_path):
+    """A row may name a link of the folder; where that leads out, it is called a link."""
+    secret = made.picture(tmp_path / "secret.png", 0, 1)
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "own.png").symlink_to(secret)
+    rows = [{"bytes": png(i), "path": None} for i in range(8)]
+    table = part(image=[{"bytes": None, "path": "own.png"}, *rows]).data.table
+    pyarrow.parquet.write_table(table, root / "train.parquet")
+    with pytest.raises(DataError, match="Image 0 cannot be used: a link that leads out"):
+        load(root)
 
 
 def test_a_broken_image_is_told(tmp_path):

@@ -92,6 +92,38 @@ def test_one_bad_line_is_told_with_its_number(root, line, said):
     assert "1 fault:" in message
 
 
+@pytest.mark.parametrize(
+    "line", [b"cat/9.png,1\n", b"cat/9.png, 1\n", b"cat/nine two.png;1\n", b"cat/9.png,\t1\n"]
+)
+def test_another_separator_is_told(root, line):
+    """Where a comma or semicolon stands before the label, the hint says what stands there."""
+    write(root / "train.txt", GOOD, line)
+    with pytest.raises(DataError, match="have 1 fault:") as caught:
+        read_lists("list", None, str(root / "train.txt"), None, "test.txt")
+    assert "lines with a comma or semicolon before the label: 1: train.txt line 5" in str(
+        caught.value
+    )
+    assert caught.value.hint.startswith("Between path and label stands a space or a tab")
+
+
+def test_labels_from_1_on_are_told(root):
+    """If the least label is 1, the hint asks whether they begin there; if it is 0 or 2, not."""
+    for first, asked in ((1, True), (2, False)):
+        write(root / "train.txt", [(path, label + first) for path, label in GOOD])
+        write(root / "test.txt", [("cat/t.png", first), ("dog/t.png", first + 1)])
+        with pytest.raises(DataError, match="class 0 ") as caught:
+            read_lists("list", None, str(root / "train.txt"), None, "test.txt")
+        assert ("Do labels begin with 1?" in caught.value.hint) is asked
+
+
+def test_a_comma_in_a_name_is_no_separator(root):
+    """A file may have a comma and a number in its name."""
+    picture(root / "cat" / "9,5 b.png", 0, 3)
+    write(root / "train.txt", GOOD, b"cat/9,5 b.png 0\n")
+    found = read_lists("list", None, str(root / "train.txt"), None, "test.txt")
+    assert found.lists["train"].paths[-1] == "cat/9,5 b.png"
+
+
 def test_one_absurd_label_is_told_at_once(root):
     """A label of 999,999 leaves as many classes without an image; they are counted, not searched."""
     message = refused(root, b"cat/t.png 999999\n", b"dog/t.png 1\n")

@@ -15,7 +15,7 @@ from purenoise.data.types import MemoryImages
 from purenoise.datasection import Data
 from purenoise.errors import DataError
 from purenoise.prepare import check_folder_unchanged, prepare
-from purenoise.recipe import load_recipe
+from purenoise.recipe import load_recipe, recipe_path
 
 from . import made
 
@@ -177,3 +177,12 @@ def test_known_numbers_have_the_published_ratios():
     assert ratios["places-lt"] == 996
     assert ratios["inat2018"] == 500
     assert round(ratios["celeba5"], 1) == 10.7
+
+
+def test_the_recipe_says_which_constants_it_uses_and_whose():
+    """Constants of iNaturalist stand in its recipe's head, with their file, as not checked."""
+    text = recipe_path("inat2018").read_text(encoding="utf-8")
+    head = " ".join(line[2:] for line in text.splitlines() if line.startswith("# "))
+    mean, std = (", ".join(f"{v:.3f}" for v in part) for part in KNOWN["inat2018"].normalize)
+    assert f"mean {mean} and std {std}, as they stand in its data/dataloader.py" in head
+    assert "was not checked here" in head

@@ -53,7 +53,9 @@ def test_numbers_are_those_of_the_summary(name: str, runs):
 def test_protocol_and_origin_are_said(runs):
     """Method, epochs, hashes, environment and command stand in it; no licence is made up."""
     card, summary = card_of(runs["erm"]), summary_of(runs["erm"])
-    for text in (summary["digest"], summary["fingerprint"], summary["command"], "- epochs: 2",
+    out = runs["erm"].parents[2]
+    line = summary["command"].replace(f"out={out}", f"out={out.name}")
+    for text in (summary["digest"], summary["fingerprint"], line, "- epochs: 2",
                  "- method: erm", "- which epoch: last epoch", "not measured",
                  "Licence: to be stated"):  # fmt: skip
         assert text in card

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,10 @@ from purenoise.errors import DataError
 LEAST_SIDE = 4  # of an "auto" square: smaller images end before a network's second pooling
 CHUNK = 4096  # images that are scaled at a time
 FEW_CHANNELS = 4
+# How far beyond [0, 1] later numbers may lie where the training array lies in it: noise and
+# interpolation go a little beyond, another scale (to 16, to 255) goes far.
+SLACK = 1.0
+LEVELS_FROM = 100.0  # a white this great makes black of all numbers in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -116,11 +120,13 @@ class Scale:
             least number of the training array, white its greatest.
         low: The number that is black.
         high: The number that is white.
+        whole: Whether the training array held whole numbers alone.
     """
 
     rule: Literal["uint8", "unit", "range"]
     low: float
     high: float
+    whole: bool = field(default=False, repr=False)
 
     @classmethod
     def learn(cls, array: NDArray[Any]) -> Scale:
@@ -149,13 +155,14 @@ class Scale:
             raise DataError(
                 f"X reaches from {low:g} to {high:g}, which no scale can hold.", "Rescale X."
             )
-        return cls("range", low, high)
+        return cls("range", low, high, _is_whole(array))
 
     def apply(self, array: NDArray[Any]) -> NDArray[np.uint8]:
         """Return levels, uint8 of the same shape.
 
         Raises:
-            DataError: If levels were learnt and numbers are given that are none, or the other way.
+            DataError: If levels were learnt and numbers are given that are none, or the other way;
+                or if the numbers are on another scale than those that were learnt.
         """
         is_levels = array.dtype == np.uint8
         if self.rule == "uint8":
@@ -167,12 +174,45 @@ class Scale:
                 "X holds uint8 levels, and the classifier was fitted on numbers in [0, 1].",
                 "Treat all images alike: X / 255.",
             )
+        if not is_levels:
+            self._check_scale(array)
         levels = np.empty(array.shape, np.uint8)
         for start in range(0, len(array), CHUNK):
             part = np.clip(array[start : start + CHUNK].astype(np.float64), self.low, self.high)
             share = (part - self.low) / (self.high - self.low)  # in [0, 1], however small the range
             levels[start : start + CHUNK] = np.rint(share * 255)
         return levels
+
+    def _check_scale(self, array: NDArray[Any]) -> None:
+        """Refuse numbers that another scale explains: clipped or crowded, they would be no images.
+
+        Images that are black, or one grey, say nothing of their scale; nor do numbers in [0, 1]
+        where negative ones were learnt.
+        """
+        if not array.size:
+            return
+        low, high = float(array.min()), float(array.max())
+        if self.rule == "unit" and (low < -SLACK or high > 1 + SLACK):
+            raise DataError(
+                f"X reaches from {low:g} to {high:g}, and the classifier was fitted on numbers in "
+                "[0, 1].",
+                "Treat all images alike: X / 255, if X are levels from 0 to 255.",
+            )
+        in_unit = self.low >= 0 and self.high > 1 + SLACK and 0 <= low < high <= 1
+        if in_unit and (self.whole or self.high >= LEVELS_FROM) and not _is_whole(array):
+            raise DataError(
+                f"All numbers in X lie in [0, 1], and the classifier was fitted on "
+                f"{'whole ' * self.whole}numbers from {self.low:g} to {self.high:g}.",
+                f"Treat all images alike: X * {self.high:g}, if 1 is white in X.",
+            )
+
+
+def _is_whole(array: NDArray[Any]) -> bool:
+    """Whether all numbers are whole, of whatever type."""
+    if array.dtype.kind in "biu":
+        return True
+    parts = (array[start : start + CHUNK] for start in range(0, len(array), CHUNK))
+    return all(bool((part == np.rint(part)).all()) for part in parts)
 
 
 def _check_levels(array: NDArray[Any]) -> None:

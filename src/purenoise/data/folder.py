@@ -291,6 +291,12 @@ def _scan_notes(scan: FolderScan) -> list[str]:
     notes = [f"Skipped: {_unusable(scan, most=5)}"] if scan.unusable else []
     if scan.ignored_folders:
         notes.append(f"Folders beside train were not read: {some_names(scan.ignored_folders)}.")
+    joined = _joined_folders(scan)
+    if joined:
+        notes.append(
+            f"Deeper folders were joined into the class that they lie in: {some_names(joined)}. "
+            "Classes lie directly in the folder, or in train, val and test."
+        )
     for groups, what in ((scan.conflicts, "classes"), (scan.leaks, "splits")):
         if groups:
             pairs = [" = ".join(image.path for image in group) for group in groups]
@@ -299,6 +305,14 @@ def _scan_notes(scan: FolderScan) -> list[str]:
             )
     remarks = Counter(remark for image in scan.images for remark in image.remarks)
     return notes + [f"Images with {remark}: {n}." for remark, n in remarks.items()]
+
+
+def _joined_folders(scan: FolderScan) -> list[str]:
+    """Return the folders with images that lie deeper than a class folder."""
+    if scan.kind != "folder":  # a list says itself what is in which class
+        return []
+    folders = {image.path.rpartition("/")[0]: 2 if image.split else 1 for image in scan.images}
+    return sorted(path for path, depth in folders.items() if path.count("/") >= depth)
 
 
 def _empty_notes(scan: FolderScan, files: dict[str, Files]) -> list[str]:

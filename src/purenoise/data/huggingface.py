@@ -61,7 +61,7 @@ def load_huggingface(
         values = {split: [number.get(str(v), -1) for v in y] for split, y in values.items()}
     items = {
         split: Items(
-            _reader(part, image, folder),
+            _reader(part, image, folder, split),
             checked_labels(np.array(values[split], np.int64), len(names), f"'{folder}', {split}"),
         )
         for split, part in parts.items()
@@ -166,7 +166,7 @@ def _label_column(features: Any, wanted: str | None, image: str) -> str:
     return found[0]
 
 
-def _reader(part: Any, column: str, folder: Path) -> Any:
+def _reader(part: Any, column: str, folder: Path, split: str) -> Any:
     """Return a function that gives image ``i`` of a split, decoded by our own decoder."""
     import datasets
 
@@ -178,11 +178,31 @@ def _reader(part: Any, column: str, folder: Path) -> Any:
             return decode(io.BytesIO(row["bytes"]))[0]
         if not row.get("path"):
             raise UnusableImageError("without content")
-        inside = os.path.relpath(row["path"], folder) if os.path.isabs(row["path"]) else row["path"]
-        with open(path_inside(folder, inside), "rb") as file:
+        with open(_place(row["path"], folder, f"Row {i} of {split}"), "rb") as file:
             return decode(file)[0]
 
     return read
+
+
+def _place(path: str, folder: Path, row: str) -> Path:
+    """Return the file that a row names.
+
+    Raises:
+        DataError: It lies outside the folder.
+        UnusableImageError: It is missing, or a link that leads out.
+    """
+    full = os.path.normpath(folder / path)
+    try:
+        return path_inside(folder, os.path.relpath(full, folder))
+    except UnusableImageError:
+        if Path(full).is_relative_to(folder):
+            raise
+        raise DataError(
+            f"{row} of '{folder}' holds no image but names a file outside that folder, "
+            f"{path[:200]!r}, and such files are not opened.",
+            "Put the images into the data set: load it with datasets where those files are, and "
+            "call save_to_disk. Or copy the files into the folder and name them by relative paths.",
+        ) from None
 
 
 def _as_number(text: str) -> tuple[int, int, str]:

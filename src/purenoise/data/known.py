@@ -2,7 +2,9 @@
 
 Numbers: counted from the published lists (ImageNet-LT and Places-LT of Liu et al. 2019, iNaturalist
 2018 as the field splits it, CelebA-5 of M2m, Kim et al. 2020). A copy that differs is used as it
-is, with a note: results on it are not results on the benchmark.
+is, with a note: results on it are not results on the benchmark. Constants of normalisation are the
+customary ones, ImageNet's but for iNaturalist 2018, whose stand in ``data/dataloader.py`` of Kang
+et al. 2020 (classifier-balancing): none was counted here.
 """
 
 from __future__ import annotations

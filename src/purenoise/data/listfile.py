@@ -29,6 +29,8 @@ MOST_BYTES = 256 * MIB  # of one list; the longest published one has 40 MB
 MOST_CLASSES = 1_000_000
 SHOWN = 3  # faults of one kind that are written out
 _DRIVE = re.compile(r"[A-Za-z]:")
+_SEPARATORS = (",", ";")
+_SEPARATED = re.compile(r"[,;][+-]?[0-9]+$")
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,12 @@ class Faults:
     def __init__(self) -> None:
         self._found: dict[str, list[str]] = {}
         self._counts: Counter[str] = Counter()
+        self._hints: dict[str, None] = {}
 
-    def add(self, kind: str, where: str) -> None:
-        """Note a fault of a kind, such as ``missing files``."""
+    def add(self, kind: str, where: str, hint: str = "") -> None:
+        """Note a fault of a kind, such as ``missing files``, and what to do about this kind."""
+        if hint:
+            self._hints[hint] = None
         self._counts[kind] += 1
         if self._counts[kind] <= SHOWN:
             self._found.setdefault(kind, []).append(where)
@@ -79,7 +84,8 @@ class Faults:
             tail = f"; and {more:,} more" if more else ""
             rows.append(f"  - {kind}: {self._counts[kind]:,}: {'; '.join(shown)}{tail}")
         n = self._counts.total()
-        raise DataError(f"{what} {n:,} fault{'s' * (n > 1)}:\n" + "\n".join(rows), hint)
+        told = " ".join([*self._hints, hint])
+        raise DataError(f"{what} {n:,} fault{'s' * (n > 1)}:\n" + "\n".join(rows), told)
 
 
 def read_list(path: Path, faults: Faults) -> ListedImages:
@@ -122,6 +128,10 @@ def _read_line(text: str, where: str, faults: Faults) -> tuple[str, int] | None:
     """Return path and label of a line, or None if it has a fault."""
     path, _, label = text.replace("\t", " ").rpartition(" ")
     path = path.rstrip()
+    if path.endswith(_SEPARATORS) or (not label.isdecimal() and _SEPARATED.search(label)):
+        faults.add("lines with a comma or semicolon before the label", f"{where} {text[:80]!r}",
+                   "Between path and label stands a space or a tab: `cat/1.jpg 0`.")  # fmt: skip
+        return None
     if not path:
         faults.add("lines that are not `path label`", f"{where} {text[:80]!r}")
         return None
@@ -154,10 +164,12 @@ def check_labels(lists: Mapping[str, ListedImages], faults: Faults) -> int:
         for label, place in zip(labels.tolist(), places.tolist(), strict=True):
             if not present[label]:
                 first.setdefault(label, part.line(place))
+    least = min((int(part.labels.min()) for part in lists.values() if len(part.labels)), default=0)
+    begins = "Do labels begin with 1? Here they begin with 0." if least == 1 else ""
     last = f"{lists['train'].file} goes up to {int(train.max(initial=-1))}"
     for label in np.flatnonzero(~present).tolist():
         where = first.get(label, last)
-        faults.add("classes without a training image", f"class {label} ({where})")
+        faults.add("classes without a training image", f"class {label} ({where})", begins)
     return n_classes
 
 

@@ -116,6 +116,16 @@ def some_names(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(repr(name) for name in known[:most]) + more
 
 
+def is_passed_over(name: str) -> bool:
+    """Return whether a file or folder of that name is left out: hidden, or known junk.
+
+    Example:
+        >>> is_passed_over("._img 1.png"), is_passed_over("__MACOSX"), is_passed_over("1.png")
+        (True, True, False)
+    """
+    return name.startswith(".") or name.casefold() in JUNK
+
+
 def _checked_root(root: str | Path) -> Path:
     """Return the folder as an absolute path."""
     path = Path(os.path.expanduser(root))
@@ -237,7 +247,7 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"The folder '{folder}' cannot be read: {error.strerror}.") from error
-    return [e for e in found if not e.name.startswith(".") and e.name.casefold() not in JUNK]
+    return [entry for entry in found if not is_passed_over(entry.name)]
 
 
 def _loose_images(root: Path, top: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 Source of the headings: Mitchell et al. 2019, "Model cards for model reporting". All numbers are the
 run's own (``summary.json``, ``recipe.yaml``). Differs: intended use and licence are left to whoever
-publishes the network, because no run knows them.
+publishes the network, because no run knows them. A card is published: of files on the machine where
+the run was made it has names alone (:mod:`private`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 from purenoise.datasources import SAME_CALL
 from purenoise.export.manifest import Manifest
 from purenoise.export.plainweights import how_to_load
+from purenoise.export.private import public_line, public_notes, public_text
+from purenoise.export.readalone import LINES, RULE
 from purenoise.export.source import Finished
 from purenoise.ourlines import is_our_line
 from purenoise.recipe import Recipe
@@ -55,7 +58,8 @@ def card_text(found: Finished, manifest: Manifest) -> str:
     """Return the model card of a finished run, or of an adjusted one, as Markdown."""
     summary = found.summary
     title = f"{manifest.model} for {plural(len(manifest.class_names), 'class', 'classes')}"
-    subtitle = f"Trained on {summary['data']} by {summary['method']}, seed {summary['seed']}."
+    data, method = public_text(summary["data"]), public_text(summary["method"])
+    subtitle = f"Trained on {data} by {method}, seed {summary['seed']}."
     parts = (_network(manifest), _data(summary), _protocol(found), _results(summary),
              _limits(summary), _use(manifest), _environment(summary), _licence())  # fmt: skip
     return to_markdown(Document(clean(title), clean(subtitle), parts), MARK)
@@ -78,7 +82,7 @@ def _data(summary: Mapping[str, Any]) -> Section:
     counts = summary["counts"]
     least = max(1, min(counts))
     pairs = (
-        ("data set", clean(summary["data"])),
+        ("data set", clean(public_text(summary["data"]))),
         ("training images", f"{summary['n_train']:,}"),
         ("validation images", f"{summary['n_val']:,}"),
         ("test images", f"{summary['n_test']:,}"),
@@ -94,7 +98,7 @@ def _protocol(found: Finished) -> Section:
     recipe, summary = found.recipe, found.summary
     train = recipe.train
     pairs = [
-        ("method", clean(summary["method"])),
+        ("method", clean(public_text(summary["method"]))),
         ("epochs", str(train.epochs)),
         ("batch size", str(train.batch_size)),
         ("optimiser", f"{train.optimizer}, learning rate {train.lr:g}, {train.schedule}"),
@@ -105,15 +109,26 @@ def _protocol(found: Finished) -> Section:
         ("seed", str(summary["seed"])),
         ("recipe hash", str(summary["digest"])),
     ]
-    notes = [clean(note) for note in summary["notes"]]
-    is_ours = is_our_line(summary["command"]) or summary["command"] == SAME_CALL
+    notes = [clean(note) for note in public_notes(summary["notes"], recipe.model_dump(mode="json"))]
+    again, line = _again(summary["command"])
     return section(
         "protocol", "Protocol",
         [Facts(tuple(pairs)), _adjusted(summary),
          Sentences(tuple(notes), "list") if notes else None,
-         Sentences(("The line that does this again:",)) if is_ours else None,
-         Lines((clean(summary["command"]),)) if is_ours else None],
+         Sentences((again,)) if again else None,
+         Lines((clean(line),)) if again else None],
     )  # fmt: skip
+
+
+def _again(command: str) -> tuple[str, str]:
+    """What to say before the line that made the run, and that line; nothing if it is not ours."""
+    if command == SAME_CALL:
+        return "The line that does this again:", command
+    if not is_our_line(command):
+        return "", ""
+    line = public_line(command)
+    where = "" if line == command else ", with the places of files as they are on your machine"
+    return f"The line that does this again{where}:", line
 
 
 def _first_weights(recipe: Recipe) -> str:
@@ -127,8 +142,9 @@ def _adjusted(summary: Mapping[str, Any]) -> Sentences | None:
     if how is None:
         return None
     said = [f"After training the network was adjusted by {how['method']}, for class shares "
-            f"'{clean(how['prior']['name'])}'; the adjustment lies in its last layer. The numbers "
-            "below are those of the adjusted network.", *map(clean, how["notes"])]  # fmt: skip
+            f"'{clean(public_text(how['prior']['name']))}'; the adjustment lies in its last layer. "
+            "The numbers below are those of the adjusted network.",
+            *(clean(public_text(note)) for note in how["notes"])]  # fmt: skip
     return Sentences(tuple(said))
 
 
@@ -178,14 +194,18 @@ def _limits(summary: Mapping[str, Any]) -> Section:
 
 
 def _use(manifest: Manifest) -> Section:
+    shape = tuple(manifest.image_shape)
     said = (
         "ONNX and torch.export files take float32 images in [0, 1], shape (N, channels, height, "
         "width), of the size above, and give logits; normalisation is inside.",
         "The weights are those of the plain model, whose input is to be normalised with the "
         "constants above:",
     )
-    lines = how_to_load(manifest)
-    return section("use", "Use", [Sentences(said), Lines(lines)])
+    scaled = (
+        f"{RULE} In Python, with Pillow and NumPy alone, for one file and the shape {shape}:",
+    )
+    return section("use", "Use", [Sentences(said), Lines(how_to_load(manifest)),
+                                  Sentences(scaled), Lines(tuple(LINES.splitlines()))])  # fmt: skip
 
 
 def _environment(summary: Mapping[str, Any]) -> Section:

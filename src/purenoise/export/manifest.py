@@ -32,6 +32,12 @@ class Manifest(BaseModel):
     std: tuple[float, ...]
     head: Literal["linear", "cosine"] = "linear"
     scale: float = 1.0  # of cosines
+    # How files become images of that shape (docs/export.md). Files that lack these mean the same.
+    resize: Literal["cover, bicubic with antialiasing, centre crop"] = (
+        "cover, bicubic with antialiasing, centre crop"
+    )
+    transparency: Literal["on white"] = "on white"
+    orientation: Literal["upright by EXIF"] = "upright by EXIF"
     recipe: str
     method: str
     seed: int

@@ -27,6 +27,10 @@ _OTHERS = (
 )
 
 
+class ChannelsError(ModelError):
+    """A model takes three channels, and the images have another number."""
+
+
 class Wanted(NamedTuple):
     """What a model is to be, besides its name."""
 
@@ -56,7 +60,7 @@ def from_torchvision(name: str, wanted: Wanted) -> nn.Module:
     _check_torchvision(name)
     full = f"torchvision:{name}"
     if wanted.in_channels != 3:
-        raise ModelError(
+        raise ChannelsError(
             f"{full} takes images of 3 channels, but these have {wanted.in_channels}.",
             "Set data.channels=3, or choose a model of timm or one of our own, which take any "
             "number of channels.",
