@@ -12,6 +12,7 @@ from purenoise.terminal.tables import ALL_EQUAL, printable
 
 NA = "n/a"
 LONGEST = 28  # letters of a name in a figure
+BOUNDS = "These intervals know nothing of bounds: near 100 % they may reach beyond it."
 HEADS = {name: name if name == "NLL" else f"{name} %" for name in METRICS}
 
 
@@ -52,6 +53,11 @@ def paired_cell(metric: str, found: Paired | None) -> Cell:
 def over_seeds(comparison: Comparison, text: str = ", mean over seeds") -> str:
     """Return ``text`` if a method ran with several seeds, else nothing."""
     return text if any(len(row.records) > 1 for row in comparison.rows) else ""
+
+
+def over_common_seeds(comparison: Comparison, text: str = ", mean over seeds") -> str:
+    """Return ``text`` if a method has several seeds in common with the baseline, else nothing."""
+    return text if any(len(d.seeds) > 1 for d in comparison.differences) else ""
 
 
 def clean(text: object) -> str:

@@ -1,0 +1,95 @@
+"""Reports of many methods with long names fit paper, a desktop and a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from purenoise.report import report_runs
+
+from ..fakeruns import fake_run
+from .browser import browser
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "drs": (), "open": (), "open:": ("batch_norm=shared",),
+    "open+balanced-softmax": ("prior=natural", "tau=0.5"),
+    "open+balanced-softmax:": ("prior=all", "tau=0.5"), "open+balanced-softmax::": ("tau=0.25",),
+    "weight-balancing": (), "label-aware-smoothing": (), "logit-adjustment": (), "tau-norm": (),
+    "deferred-balanced-softmax": (), "open+cmo": (),
+}  # fmt: skip
+A4 = round((210 - 2 * 14) / 25.4 * 96)  # pixels between the margins that the page asks for
+BEYOND = """(width) => [...document.querySelectorAll("table, th, td, bdi, svg, pre, dl, p, li")]
+  .filter(e => e.getBoundingClientRect().right > width + 1)
+  .map(e => `${e.closest("section")?.id} ${e.tagName} ${e.textContent.slice(0, 50)}`)"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Return reports of six and of twelve methods."""
+    found = {}
+    for n in (6, 12):
+        root = tmp_path_factory.mktemp(f"runs{n}")
+        for i, (method, overrides) in enumerate(list(METHODS.items())[:n]):
+            for seed in (0, 1):
+                fake_run(root / f"{i}-{seed}", method.rstrip(":"), seed, 1 + i / 10,
+                         overrides=overrides, epochs=1)  # fmt: skip
+        found[n] = report_runs([root], out=root / "r.html")[1][0]
+    return found
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Return a running browser."""
+    with browser() as found:
+        yield found
+
+
+@pytest.mark.parametrize("n", [6, 12])
+def test_nothing_is_cut_on_paper(chromium, pages, n):
+    """On an A4 sheet no table, no cell and no drawing reaches beyond the right margin."""
+    page = chromium.new_page(viewport={"width": A4, "height": 900})
+    page.goto(pages[n].as_uri())
+    page.emulate_media(media="print")
+    assert page.evaluate("document.querySelectorAll('#classes table').length") > 2
+    assert page.evaluate(BEYOND, A4) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= A4
+    page.close()
+
+
+@pytest.mark.parametrize("n", [6, 12])
+def test_a_desktop_shows_every_column(chromium, pages, n):
+    """At 1280 px no table has to be scrolled sideways."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(pages[n].as_uri())
+    hidden = page.evaluate("""[...document.querySelectorAll(".scroll")]
+      .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.getAttribute("aria-label"))""")
+    assert hidden == []
+    page.close()
+
+
+def test_names_are_not_cut_inside_words(chromium, pages):
+    """A method's name that takes several lines is broken after one of its marks."""
+    page = chromium.new_page(viewport={"width": 390, "height": 900})
+    page.goto(pages[12].as_uri())
+    lines = page.evaluate(
+        """[...document.querySelectorAll("#groups tbody th bdi")].map(bdi => {
+          const found = [], range = document.createRange();
+          const walk = document.createTreeWalker(bdi, NodeFilter.SHOW_TEXT);
+          let bottom = null;
+          for (let node = walk.nextNode(); node; node = walk.nextNode())
+            for (let i = 0; i < node.length; i++) {
+              range.setStart(node, i); range.setEnd(node, i + 1);
+              const box = range.getBoundingClientRect();
+              if (bottom === null || box.top > bottom - 2) { found.push(""); bottom = box.bottom; }
+              found[found.length - 1] += node.data[i];
+            }
+          return found;
+        })"""
+    )
+    cut = [line for name in lines for line in name[:-1]]
+    assert len(cut) > 5
+    assert all(line[-1] in ":+=-" for line in cut), cut
+    page.close()
