@@ -14,7 +14,8 @@ from purenoise.lab.intervals import compare_pair
 from purenoise.lab.records import Record
 from purenoise.longtail import groups
 from purenoise.report.answers import Answers
-from purenoise.report.charts import MOST_MARKED, curve_chart, reliability_chart, share_chart
+from purenoise.report.behaviourcharts import curve_chart, reliability_chart, share_chart
+from purenoise.report.charts import MOST_MARKED
 from purenoise.report.classes import order, same_classes
 from purenoise.report.document import Cell, Part, Section, Sentences, Table, section
 from purenoise.report.wording import NA, clean, number, over_seeds, several
