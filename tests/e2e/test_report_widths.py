@@ -93,3 +93,19 @@ def test_names_are_not_cut_inside_words(chromium, pages):
     assert len(cut) > 5
     assert all(line[-1] in ":+=-" for line in cut), cut
     page.close()
+
+
+def test_a_phone_shows_the_phases_whole(chromium, pages):
+    """At 390 px what methods do is read without scrolling sideways, each cell with its head."""
+    page = chromium.new_page(viewport={"width": 390, "height": 900})
+    page.goto(pages[12].as_uri())
+    cells = page.evaluate("""[...document.querySelectorAll("#protocol tbody td")]
+      .filter(td => td.textContent.trim()).map(td => {
+        const box = td.getBoundingClientRect();
+        return [box.left, box.right, getComputedStyle(td, "::before").content];
+      })""")
+    assert len(cells) > 24
+    assert all(0 <= left < right <= 390 for left, right, _ in cells)
+    assert '"phases"' in {name for _, _, name in cells}
+    assert page.evaluate("document.querySelector('#protocol .scroll').scrollWidth") <= 390
+    page.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,9 +11,9 @@ from purenoise.lab.intervals import EXACT_SEEDS, FLIPS
 from purenoise.lab.records import Record
 from purenoise.lab.verdicts import verdicts
 from purenoise.longtail import imbalance
-from purenoise.methodfile import Method
 from purenoise.report.charts import accuracy_chart
 from purenoise.report.document import Cell, Facts, Part, Section, Sentences, Table, section
+from purenoise.report.methodwords import COLUMNS, described
 from purenoise.report.metrictables import metrics_tables
 from purenoise.report.wording import (
     BOUNDS,
@@ -157,11 +156,12 @@ def protocol_section(comparison: Comparison) -> Section:
     if len(records) > 1:
         pairs.append(("baseline", clean(comparison.baseline)))
     rows = tuple(
-        (Cell(clean(row.label)), *map(Cell, _method(row.records[0]))) for row in comparison.rows
+        tuple(Cell(clean(text)) for text in (row.label, *described(row.records[0])))
+        for row in comparison.rows
     )
     table = Table(
         "The methods, phase by phase." if len(rows) > 1 else "The method, phase by phase.",
-        ("method", "loss", "phases", "noise", "its gradients stop at"), rows, sortable=False,
+        ("method", *COLUMNS), rows, sortable=False,
     )  # fmt: skip
     notes = _notes(comparison)
     return section(
@@ -244,43 +244,3 @@ PROTOCOL: Mapping[str, Callable[[Record], object]] = {
     ),
     "machine": _machine,
 }
-
-
-def _method(record: Record) -> tuple[str, str, str, str]:
-    """Describe a method: loss, phases, what noise is, and where its gradients stop."""
-    method, recipe = record.recipe.resolved_method(), record.recipe
-    phases = []
-    for phase in method.phases:
-        rest = phase.model_dump(mode="json", exclude_defaults=True)
-        parts = [f"sampler {phase.sampler}"]
-        parts += [f"{k} {_said(v)}" for k, v in rest.items() if k not in ("start", "sampler")]
-        phases.append(", ".join(parts))
-    if method.post is not None:
-        phases.append(f"at last {_said(method.post.model_dump(mode='json', exclude_none=True))}")
-    if record.adjusted is not None:
-        how = {k: record.adjusted[k] for k in ("method", "tau") if record.adjusted[k] is not None}
-        phases.append(f"then adjusted: {_said(how)}, prior {record.adjusted['prior']['name']}")
-    kinds = {phase.noise for phase in method.phases} - {"none"}
-    if not kinds:
-        return _loss(method), "; then ".join(phases), "", ""
-    noise = [f"delta {recipe.delta:.4g}"] if "open" in kinds else ["one noise image to four"]
-    noise += [f"{k} {_said(v)}" for k, v in recipe.noise.model_dump(exclude_defaults=True).items()]
-    stops: str = recipe.stop_gradient if recipe.batch_norm == "dar" else "none"
-    stops += f", batch norm {recipe.batch_norm}"
-    return _loss(method), "; then ".join(phases), ", ".join(noise), stops
-
-
-def _loss(method: Method) -> str:
-    """Name the loss with what was set of it."""
-    loss = method.loss.model_dump(mode="json", exclude_none=True)
-    name = loss.pop("name")
-    if name != "balanced-softmax":
-        loss.pop("prior", None)
-    return f"{name} ({', '.join(f'{k} {_said(v)}' for k, v in loss.items())})" if loss else name
-
-
-def _said(value: Any) -> str:
-    """Write a setting, or a section of settings, without braces and quotes."""
-    if isinstance(value, Mapping):
-        return " ".join(f"{k}={_said(v)}" for k, v in value.items() if v is not None)
-    return value if isinstance(value, str) else json.dumps(value)
