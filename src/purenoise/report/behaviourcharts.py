@@ -13,6 +13,10 @@ from purenoise.report.figures import GRID, MUTED, PAPER, Drawing, draw, style
 from purenoise.report.legends import legend, legend_room, name_classes
 from purenoise.report.wording import short_names
 
+LOSSES = (
+    "Losses of different methods cannot be compared: that of OPeN counts noise rows, that of "
+    "balanced softmax has a prior in it, others weigh or mix. "
+)
 FEWEST = 10  # predictions that a point of the reliability diagram stands for
 
 
@@ -58,17 +62,19 @@ def curve_chart(
     return draw(
         "curves", "Training curves",
         "Over the epochs: " + ", ".join(name for name, _ in panels) + ", a line per method.",
-        f"{how}Dotted: where a second phase begins. Only the last epoch counts; the course on the "
-        "test images is shown to be looked at, not to be chosen from.",
+        f"{how}{'Dotted: where a second phase begins. ' if marks else ''}"
+        f"{LOSSES if len(labels) > 1 else ''}Only the last epoch counts; the course on the test "
+        "images is shown to be looked at, not to be chosen from.",
         0.7 + 1.6 * len(panels) + legend_room(labels), paint,
     )  # fmt: skip
 
 
-def reliability_chart(series: Sequence[tuple[int, str, Any, Any, Any]]) -> Figure:
+def reliability_chart(series: Sequence[tuple[int, str, Any, Any, Any]], how: str = "") -> Figure:
     """Draw accuracy against confidence.
 
     Args:
         series: Place, name, and per bin: mean confidence, accuracy and number of predictions.
+        how: What the caption says of the seeds.
     """
     labels = [label for _, label, *_ in series]
     names = short_names(labels)
@@ -94,8 +100,8 @@ def reliability_chart(series: Sequence[tuple[int, str, Any, Any, Any]]) -> Figur
         "reliability", "Reliability diagram",
         "How often predictions are right, against how sure the network is, a line per method.",
         "On the dotted line a network is right as often as it says; below it is too sure, above "
-        "too careful. The larger the mark, the more predictions are that sure. All seeds together; "
-        f"what stands for fewer than {FEWEST} predictions is not drawn.",
+        f"too careful. The larger the mark, the more predictions are that sure.{how} "
+        f"What stands for fewer than {FEWEST} predictions is not drawn.",
         3.7 + legend_room(labels), paint,
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from purenoise.lab.verdicts import verdicts
 from purenoise.longtail import imbalance
 from purenoise.report.charts import accuracy_chart
 from purenoise.report.document import Cell, Facts, Part, Section, Sentences, Table, section
+from purenoise.report.methodheads import methods_said
 from purenoise.report.methodwords import COLUMNS, described
 from purenoise.report.metrictables import metrics_tables
 from purenoise.report.wording import (
@@ -46,6 +47,7 @@ def summary_section(comparison: Comparison) -> Section:
                 Sentences(tuple(_of_one(records[0])), "verdict"),
                 Sentences((SINGLE,)),
                 *metrics_tables(comparison),
+                methods_said(comparison),
             ],
         )
     said = verdicts(comparison)
@@ -57,7 +59,7 @@ def summary_section(comparison: Comparison) -> Section:
         "in-short", "In short",
         [Sentences(tuple(map(clean, said)), "verdict" if len(said) <= MOST_LARGE else "list"),
          _accuracy(comparison),
-         main_table(comparison)],
+         main_table(comparison), methods_said(comparison)],
     )  # fmt: skip
 
 
