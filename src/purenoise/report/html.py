@@ -26,7 +26,7 @@ from purenoise.report.document import (
     Table,
 )
 
-_BREAKS = re.compile(r"(?<=\w[:+=-])(?=\w)")  # inside a name, before its next word
+_BREAKS = re.compile(r"(?<=\w[:+=_-])(?=\w)")  # inside a name, before its next word
 TEMPLATES = Path(__file__).parent / "templates"
 GENERATOR = "purenoise report"
 KINDS = {Table: "table", Figure: "figure", Pictures: "pictures", Sentences: "sentences",
@@ -63,7 +63,7 @@ def _kind(part: Any) -> str:
 
 
 def breaking(text: str) -> Markup:
-    """Return escaped text whose names may be broken after ``:``, ``+``, ``=`` and ``-``.
+    """Return escaped text whose names may be broken after ``:``, ``+``, ``=``, ``_``, ``-``.
 
     Example:
         >>> breaking("open+drs:delta=0.5 <b>")
