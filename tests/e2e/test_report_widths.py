@@ -22,6 +22,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 LONG = "large_natural_outdoor_scenes_and_Donaudampfschifffahrt"
 A4 = round((210 - 2 * 14) / 25.4 * 96)  # pixels between the margins that the page asks for
+SHEET = (297 - 2 * 14) / 25.4 * 96
 BEYOND = """(width) => [...document.querySelectorAll("table, th, td, bdi, svg, pre, dl, p, li")]
   .filter(e => e.getBoundingClientRect().right > width + 1)
   .map(e => `${e.closest("section")?.id} ${e.tagName} ${e.textContent.slice(0, 50)}`)"""
@@ -55,13 +56,16 @@ def chromium() -> Iterator[Any]:
 
 @pytest.mark.parametrize("n", [0, 6, 12])
 def test_nothing_is_cut_on_paper(chromium, pages, n):
-    """On an A4 sheet no table, no cell and no drawing reaches beyond the right margin."""
+    """On an A4 sheet nothing reaches beyond the right margin, and each drawing fits a page."""
     page = chromium.new_page(viewport={"width": A4, "height": 900})
     page.goto(pages[n].as_uri())
     page.emulate_media(media="print")
     assert page.evaluate("document.querySelectorAll('#classes table').length") > (2 if n else 0)
     assert page.evaluate(BEYOND, A4) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= A4
+    heights = page.evaluate("""[...document.querySelectorAll("figure.drawing")]
+      .map(e => e.getBoundingClientRect().height)""")
+    assert max(heights) <= SHEET
     page.close()
 
 

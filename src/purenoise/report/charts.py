@@ -183,6 +183,7 @@ def difference_chart(
     """
     m = len(differences)
     labels = [baseline, *(label for _, label, _ in differences)]
+    height = 1.0 + len(names) * max(0.22, min(0.1 * m, 0.7) + 0.06)
 
     def paint(drawing: Drawing) -> None:
         axes = drawing.subplots()
@@ -209,5 +210,5 @@ def difference_chart(
         "class-differences", f"Differences to {baseline} class by class",
         "One row per class; right of the line the method is better than the baseline. The numbers "
         "are in the table of classes.",
-        caption, 1.0 + len(names) * max(0.22, 0.1 * m + 0.06) + legend_room(labels[1:]), paint,
+        caption, height + legend_room(labels[1:]), paint,
     )  # fmt: skip
