@@ -35,7 +35,7 @@ SKILLS = {"drs": 1.2, "erm": 0.8, "open": 2.0}
 HOSTILE = (
     "<script>alert(1)</script>", "\u202egnp.exe\x1b[31m", "$\\frac{a}{b}$ & |x|", "=HYPERLINK(1)",
 )  # fmt: skip
-VOID = {"meta", "link", "img", "br", "hr", "input"}
+VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
 
 
 class Page(HTMLParser):
@@ -47,12 +47,14 @@ class Page(HTMLParser):
         self.texts: list[str] = []
         self.scripts: list[str] = []
         self.open: list[str] = []
+        self.goes_on = False
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
         """Note an element."""
         self.elements.append((tag, dict(attrs)))
+        self.goes_on = tag == "wbr"  # a place where a name may be broken is seen by nobody
         if tag not in VOID:
             self.open.append(tag)
 
@@ -68,8 +70,11 @@ class Page(HTMLParser):
         """Keep what a reader sees, and scripts apart."""
         if self.open and self.open[-1] == "script":
             self.scripts.append(data)
+        elif self.goes_on:
+            self.texts[-1] += data
         elif not self.open or self.open[-1] != "style":
             self.texts.append(data)
+        self.goes_on = False
 
     @property
     def text(self) -> str:
@@ -408,8 +413,8 @@ def test_every_method_is_described(tmp_path, method):
     page = make(fake_run(tmp_path / "run", method), out=tmp_path / "r.html")
     start = page.text.index("The method, phase by phase.")
     said = page.text[start : page.text.index("Accuracy by absolute size")]
-    assert "sampler" in said
-    assert not set(said) & set("{}[]'\"")
+    assert "every image once" in said or "all classes equally often" in said
+    assert not set(said) & set("{}[]'\"=_")
     spec = load_method(method)
     assert spec.loss.name in said
     assert ("delta" in said) == any(phase.noise == "open" for phase in spec.phases)

@@ -471,7 +471,7 @@ def test_adjusted_results_stand_beside_their_runs(
     for label in ("erm:logit-adjustment:tau=0.5", "erm:tau-norm"):
         assert f"{label} against erm: " in done.out
         assert label in text
-    assert "then adjusted: method=logit-adjustment tau=0.5, prior uniform" in text
+    assert r"afterwards adjusted by logit-adjustment \(tau 0.5, prior uniform\)" in text
     (adjusted,) = runs["plain"].glob("adjusted/tau-norm-*")
     assert command("report", adjusted, f"out={tmp_path / 'one.html'}").code == 0
     said = rows.collect(folders, "toy", tmp_path / "table")

@@ -14,10 +14,11 @@ from purenoise.lab.intervals import compare_pair
 from purenoise.lab.records import Record
 from purenoise.longtail import groups
 from purenoise.report.answers import Answers
-from purenoise.report.charts import MOST_MARKED, curve_chart, reliability_chart, share_chart
+from purenoise.report.behaviourcharts import curve_chart, reliability_chart, share_chart
+from purenoise.report.charts import MOST_MARKED
 from purenoise.report.classes import order, same_classes
 from purenoise.report.document import Cell, Part, Section, Sentences, Table, section
-from purenoise.report.wording import NA, clean, number, over_seeds, several
+from purenoise.report.wording import clean, number, over_seeds, several
 from purenoise.runlog import RunFolder
 from purenoise.terminal.tables import p_value, percent
 
@@ -97,7 +98,9 @@ def calibration_section(comparison: Comparison, answers: Mapping[Path, Answers |
         f"those of their result: {several(missing, 12)}."
     )
     said = Sentences((text,)) if missing else None
-    return section("calibration", heading, [reliability_chart(series) if series else None, said])
+    how = over_seeds(comparison, " All seeds together.")
+    chart = reliability_chart(series, how) if series else None
+    return section("calibration", heading, [chart, said])
 
 
 def probes_section(comparison: Comparison, pictures: Sequence[Part]) -> Section:
@@ -224,13 +227,14 @@ def optimistic_section(comparison: Comparison) -> Section | None:
     for row in comparison.rows:
         last = row.estimates["accuracy"]
         if row.optimistic is not None and last is not None:
-            gap = row.optimistic - last.mean
+            best, end = (round(100 * share, 2) for share in (row.optimistic, last.mean))
+            gap = round(best - end, 2) + 0.0  # of what is shown, so that the row adds up
             rows.append(
                 (
                     Cell(clean(row.label)),
-                    Cell(percent(row.optimistic), value=row.optimistic),
-                    Cell(percent(last.mean), value=last.mean),
-                    Cell(f"{100 * gap:+.1f}" if gap is not None else NA, value=gap),
+                    Cell(f"{best:.2f}", value=best),
+                    Cell(f"{end:.2f}", value=end),
+                    Cell(f"{gap:+.2f}", value=gap),
                 )
             )
     if not rows:

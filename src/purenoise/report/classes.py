@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from purenoise.confusion import Confusion
-from purenoise.lab.comparison import Comparison, Row
+from purenoise.lab.comparison import Comparison, Difference, Row
 from purenoise.report.charts import Series, class_chart, difference_chart, group_chart
 from purenoise.report.document import Cell, Part, Section, Sentences, Table, section
-from purenoise.report.overview import differences_table, metrics_table
-from purenoise.report.wording import clean, over_seeds, paired_cell
+from purenoise.report.metrictables import differences_tables, metrics_tables
+from purenoise.report.wording import clean, over_common_seeds, over_seeds, paired_cell
 from purenoise.terminal.tables import GROUP_RULES, p_value, percent
 
 MOST_ROWS = 120  # of a table of classes; the CSV has all
@@ -21,6 +22,9 @@ MOST_DIFFERENCES = 40  # classes in a figure, fewer with many methods
 MOST_LINES = 80  # in such a figure
 MOST_CONFUSED = 20  # classes of a confusion matrix that is shown whole
 WORST = 15
+MOST_WIDE = 8  # methods with one column each in a table that fits a sheet of paper
+MOST_WITH_P = 3  # with two columns each
+Of = TypeVar("Of")
 Shares = dict[tuple[int, int], float]
 GROUPS = {
     "by-count": (("many", "medium", "few"), "absolute size"),
@@ -48,7 +52,8 @@ def groups_section(comparison: Comparison) -> Section:
         if missing:
             parts.append(Sentences((f"No class with test images is in: {', '.join(missing)}.",)))
     single = len(comparison.records) == 1
-    parts += [None if single else metrics_table(comparison), differences_table(comparison)]
+    parts += [] if single else metrics_tables(comparison)
+    parts += differences_tables(comparison)
     return section("groups", "Common and rare classes", parts)
 
 
@@ -79,7 +84,7 @@ def classes_section(comparison: Comparison, pictures: Sequence[Part]) -> Section
     return section(
         "classes", heading,
         [class_chart(names, counts, series), _difference_figure(comparison, classes),
-         class_table(comparison, classes), *pictures],
+         *class_tables(comparison, classes), *pictures],
     )  # fmt: skip
 
 
@@ -94,10 +99,8 @@ def _difference_figure(comparison: Comparison, classes: Sequence[int]) -> Part |
     if not differences:
         return None
     chosen = list(classes)
-    caption = (
-        "Difference in accuracy, mean over seeds, with its 95 % interval (none for one seed). "
-        "Largest class at the top."
-    )
+    how = over_common_seeds(comparison, ", mean over seeds, with its 95 % interval")
+    caption = f"Difference in accuracy{how}. Largest class at the top."
     most = min(MOST_DIFFERENCES, max(10, MOST_LINES // len(differences)))
     if len(chosen) > most:
         size = {
@@ -116,36 +119,81 @@ def _difference_figure(comparison: Comparison, classes: Sequence[int]) -> Part |
     return difference_chart(names, found, comparison.baseline, caption)
 
 
-def class_table(comparison: Comparison, classes: Sequence[int]) -> Table:
-    """Return accuracy and difference of each class; of very many classes only the ends."""
-    summary = comparison.records[0].summary
+def class_tables(comparison: Comparison, classes: Sequence[int]) -> list[Table]:
+    """Return accuracy and differences of each class; of very many classes only the ends.
+
+    Many methods get several tables, so that none is wider than a sheet of paper.
+    """
     shown, left = list(classes), ""
     if len(shown) > MOST_ROWS:
         half = MOST_ROWS // 2
         left = f" The {len(shown) - MOST_ROWS} classes in the middle are in the CSV file."
         shown = [*shown[:half], *shown[-half:]]
-    accuracies = {row.label: per_class(row).mean(axis=0) for row in comparison.rows}
     differences = [d for d in comparison.differences if d.classes]
+    most = MOST_WITH_P if over_common_seeds(comparison) else MOST_WIDE
+    return [
+        *(_accuracies(comparison, shown, rows, which + left)
+          for rows, which in parted(comparison.rows, MOST_WIDE)),
+        *(_minus(comparison, shown, found, which + left)
+          for found, which in parted(differences, most)),
+    ]  # fmt: skip
+
+
+def parted(methods: Sequence[Of], most: int) -> Iterator[tuple[Sequence[Of], str]]:
+    """Yield methods in parts that are about equal, at most ``most`` each, with a word on which."""
+    n = len(methods)
+    size = math.ceil(n / max(1, math.ceil(n / most)))
+    for first in range(0, n, max(1, size)):
+        part = methods[first : first + size]
+        which = f" Methods {first + 1} to {first + len(part)} of {n}." if len(part) > 1 else (
+            f" Method {n} of {n}.")  # fmt: skip
+        yield part, which if size < n else ""
+
+
+def _begin(comparison: Comparison, c: int) -> list[Cell]:
+    """Return name and sizes of a class."""
+    summary = comparison.records[0].summary
+    n_train, n_test = summary["counts"][c], summary["test"]["n_test"][c]
+    return [Cell(clean(summary["class_names"][c])), Cell(f"{n_train:,}", value=n_train),
+            Cell(f"{n_test:,}", value=n_test)]  # fmt: skip
+
+
+def _accuracies(
+    comparison: Comparison, classes: Sequence[int], methods: Sequence[Row], more: str
+) -> Table:
+    values = np.array([per_class(row).mean(axis=0) for row in methods])  # (methods, C)
     rows = []
-    for c in shown:
-        n_train, n_test = summary["counts"][c], summary["test"]["n_test"][c]
-        cells = [Cell(clean(summary["class_names"][c])), Cell(f"{n_train:,}", value=n_train),
-                 Cell(f"{n_test:,}", value=n_test)]  # fmt: skip
-        for row in comparison.rows:
-            value = float(accuracies[row.label][c])
-            there = np.isfinite(value)
-            cells.append(Cell(percent(value if there else None), value=value if there else None))
-        for d in differences:
+    for c in classes:
+        known = [float(v) if np.isfinite(v) else None for v in values[:, c]]
+        rows.append((*_begin(comparison, c), *(Cell(percent(v), value=v) for v in known)))
+    caption = f"Accuracy of each class{over_seeds(comparison)}, largest class first.{more}"
+    heads = ("class", "train", "test", *(f"{clean(row.label)} %" for row in methods))
+    return Table(caption, heads, tuple(rows))
+
+
+def _minus(
+    comparison: Comparison, classes: Sequence[int], methods: Sequence[Difference], more: str
+) -> Table:
+    tested = bool(over_common_seeds(comparison))
+    rows = []
+    for c in classes:
+        cells = _begin(comparison, c)[:2]
+        for d in methods:
             p = d.classes_p_holm[c]
-            cells += [paired_cell("accuracy", d.classes[c]), Cell(p_value(p), value=p)]
+            cells += [paired_cell("accuracy", d.classes[c]), Cell(p_value(p), value=p)][
+                : 1 + tested
+            ]
         rows.append(tuple(cells))
-    heads = ["class", "train", "test", *(f"{clean(row.label)} %" for row in comparison.rows)]
-    for d in differences:
-        heads += [f"{clean(d.label)} minus {clean(d.baseline)}", "p after Holm"]
-    caption = f"Accuracy of each class{over_seeds(comparison)}, largest class first."
-    if differences:
-        caption += " Differences in points with 95 % intervals; p corrected for all classes."
-    return Table(caption + left, tuple(heads), tuple(rows))
+    heads = ["class", "train"]
+    for d in methods:
+        heads += [clean(d.label), "p after Holm"][: 1 + tested]
+    how = over_common_seeds(
+        comparison, ", with 95 % intervals seed by seed; p is corrected for all classes"
+    )
+    caption = (
+        f"Accuracy of each class minus that of {clean(comparison.baseline)}, in points{how}.{more}"
+    )
+    return Table(caption, tuple(heads), tuple(rows))
 
 
 def confusion_section(comparison: Comparison) -> Section | None:
@@ -162,7 +210,7 @@ def confusion_section(comparison: Comparison) -> Section | None:
             for label, share in shares.items()
         ]  # fmt: skip
         return section("confusions", "Confusions", parts)
-    return section("confusions", "Confusions", [_worst(comparison, shares)])
+    return section("confusions", "Confusions", _worst(comparison, shares))
 
 
 def confusion_shares(row: Row) -> Shares:
@@ -190,24 +238,27 @@ def _matrix(label: str, share: list[list[float]], names: Sequence[str], how: str
     )  # fmt: skip
 
 
-def _worst(comparison: Comparison, shares: dict[str, Shares]) -> Table:
+def _worst(comparison: Comparison, shares: dict[str, Shares]) -> list[Table]:
     """Return the most frequent confusions of any method."""
     summary = comparison.records[0].summary
     names, counts = summary["class_names"], summary["counts"]
     wrong = {cell for share in shares.values() for cell in share if cell[0] != cell[1]}
     most = {cell: max(share.get(cell, 0.0) for share in shares.values()) for cell in wrong}
     worst = sorted(most, key=lambda cell: (-most[cell], cell))[:WORST]
-    rows = []
-    for true, other in worst:
-        cells = [Cell(clean(names[true])), Cell(clean(names[other])),
-                 Cell(f"{counts[true]:,}", value=counts[true]),
-                 Cell(f"{counts[other]:,}", value=counts[other])]  # fmt: skip
-        values = [share.get((true, other), 0.0) for share in shares.values()]
-        rows.append((*cells, *(Cell(percent(v), value=v) for v in values)))
-    return Table(
-        f"The {WORST} most frequent confusions: percent of the test images of a class that are "
-        f"taken for another{over_seeds(comparison)}.",
-        ("class", "taken for", "train", "train of the other",
-         *(f"{clean(label)} %" for label in shares)),
-        tuple(rows),
-    )  # fmt: skip
+    tables = []
+    for labels, which in parted(list(shares), MOST_WIDE):
+        rows = []
+        for true, other in worst:
+            cells = [Cell(clean(names[true])), Cell(clean(names[other])),
+                     Cell(f"{counts[true]:,}", value=counts[true]),
+                     Cell(f"{counts[other]:,}", value=counts[other])]  # fmt: skip
+            values = [shares[label].get((true, other), 0.0) for label in labels]
+            rows.append((*cells, *(Cell(percent(v), value=v) for v in values)))
+        tables.append(Table(
+            f"The {WORST} most frequent confusions: percent of the test images of a class that are "
+            f"taken for another{over_seeds(comparison)}.{which}",
+            ("class", "taken for", "train", "train of the other",
+             *(f"{clean(label)} %" for label in labels)),
+            tuple(rows),
+        ))  # fmt: skip
+    return tables

@@ -95,11 +95,11 @@ class Sentences:
 
     Args:
         items: One paragraph or point each.
-        kind: ``text``, ``verdict`` (set large) or ``list``.
+        kind: ``text``, ``verdict`` (set large), ``list`` or ``small`` (a list in small print).
     """
 
     items: tuple[str, ...]
-    kind: Literal["text", "verdict", "list"] = "text"
+    kind: Literal["text", "verdict", "list", "small"] = "text"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from purenoise.report.document import Figure
 # Okabe and Ito's colours, told apart by the colour-blind, without the yellow that white swallows.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7d6608", "#4b4b4b")
 INK, MUTED, GRID, PAPER = "#1b2530", "#5c6773", "#dde2e7", "#fefefe"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")  # as large as each other to the eye
 DASHES = ("-", "--", "-.", ":")
 HATCHES = ("", "//", r"\\", "--", "||", "xx", "++", "/")
 WIDTH = 4.7  # inches; narrow, so that letters stay readable on a phone
@@ -42,6 +42,7 @@ SETTINGS: dict[str, Any] = {
     "grid.linewidth": 0.7, "axes.axisbelow": True, "axes.titlesize": 9.5, "axes.labelsize": 9.5,
     "axes.titlelocation": "left", "legend.frameon": False, "legend.fontsize": 9,
     "axes.unicode_minus": False, "hatch.color": PAPER, "hatch.linewidth": 0.8,
+    "lines.markeredgewidth": 0.6,  # white edges part marks that overlap, and must not eat thin ones
 }  # fmt: skip
 
 
@@ -56,12 +57,18 @@ class Style:
 
 
 def style(index: int) -> Style:
-    """Return the look of the method with this place; the shapes go on where colours repeat."""
+    """Return the look of the method with this place.
+
+    All of it moves on by one where colours begin anew, so that no two of 64 places have the same
+    colour with the same marker or hatch, and no two of 32 the same colour with the same dashes.
+    """
+    again, colour = divmod(index, len(SERIES))
+    shift = colour + again
     return Style(
-        SERIES[index % len(SERIES)],
-        MARKERS[index % len(MARKERS)],
-        DASHES[(index + index // len(DASHES)) % len(DASHES)],
-        HATCHES[(index + index // len(HATCHES)) % len(HATCHES)],
+        SERIES[colour],
+        MARKERS[shift % len(MARKERS)],
+        DASHES[shift % len(DASHES)],
+        HATCHES[shift % len(HATCHES)],
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from purenoise.report.document import (
     Table,
 )
 
+_BREAKS = re.compile(r"(?<=\w[:+=_-])(?=\w)")  # inside a name, before its next word
 TEMPLATES = Path(__file__).parent / "templates"
 GENERATOR = "purenoise report"
 KINDS = {Table: "table", Figure: "figure", Pictures: "pictures", Sentences: "sentences",
@@ -52,6 +54,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters["kind"] = _kind
     environment.filters["code"] = _code
+    environment.filters["breaking"] = breaking
     return environment
 
 
@@ -59,12 +62,22 @@ def _kind(part: Any) -> str:
     return KINDS[type(part)]
 
 
+def breaking(text: str) -> Markup:
+    """Return escaped text whose names may be broken after ``:``, ``+``, ``=``, ``_``, ``-``.
+
+    Example:
+        >>> breaking("open+drs:delta=0.5 <b>")
+        Markup('open+<wbr>drs:<wbr>delta=<wbr>0.5 &lt;b&gt;')
+    """
+    return Markup("<wbr>").join(_BREAKS.split(text))
+
+
 def _code(text: str) -> Markup:
     """Set what stands between backquotes as code."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
-        return Markup.escape(text)
+        return breaking(text)
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if i % 2 else Markup.escape(part)
+        Markup("<code>{}</code>").format(breaking(part)) if i % 2 else breaking(part)
         for i, part in enumerate(parts)
     )

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from purenoise.confusion import Confusion
 from purenoise.lab.comparison import Comparison
-from purenoise.lab.records import METRICS, Record
+from purenoise.lab.intervals import EXACT_SEEDS, FLIPS
+from purenoise.lab.records import Record
 from purenoise.lab.verdicts import verdicts
 from purenoise.longtail import imbalance
-from purenoise.methodfile import Method
 from purenoise.report.charts import accuracy_chart
 from purenoise.report.document import Cell, Facts, Part, Section, Sentences, Table, section
+from purenoise.report.methodheads import methods_said
+from purenoise.report.methodwords import COLUMNS, described
+from purenoise.report.metrictables import metrics_tables
 from purenoise.report.wording import (
+    BOUNDS,
     HEADS,
     clean,
     estimate_cell,
+    over_common_seeds,
     over_seeds,
     paired_cell,
     plural,
@@ -42,7 +46,8 @@ def summary_section(comparison: Comparison) -> Section:
             [
                 Sentences(tuple(_of_one(records[0])), "verdict"),
                 Sentences((SINGLE,)),
-                metrics_table(comparison),
+                *metrics_tables(comparison),
+                methods_said(comparison),
             ],
         )
     said = verdicts(comparison)
@@ -54,7 +59,7 @@ def summary_section(comparison: Comparison) -> Section:
         "in-short", "In short",
         [Sentences(tuple(map(clean, said)), "verdict" if len(said) <= MOST_LARGE else "list"),
          _accuracy(comparison),
-         main_table(comparison)],
+         main_table(comparison), methods_said(comparison)],
     )  # fmt: skip
 
 
@@ -96,9 +101,6 @@ def _accuracy(comparison: Comparison) -> Part:
     return accuracy_chart(rows, comparison.about)
 
 
-BOUNDS = "These intervals know nothing of bounds: near 100 % they may reach beyond it."
-
-
 def main_table(comparison: Comparison) -> Table:
     """Return what is compared, and the differences to the baseline, of each method."""
     against, about = {d.label: d for d in comparison.differences}, comparison.about
@@ -116,10 +118,16 @@ def main_table(comparison: Comparison) -> Table:
                      estimate_cell(about, row.estimates[about]), *cells))  # fmt: skip
     what = f"{about.capitalize()} on the test images after the last epoch"
     minus = f"the difference to {clean(comparison.baseline)}"
-    if over_seeds(comparison):
+    if over_common_seeds(comparison):
         caption = (
-            f"{what}: mean over seeds with its 95 % interval, and {minus}, seed by seed. p: exact "
-            f"sign-flip test; after Holm: corrected for the number of methods. {BOUNDS}"
+            f"{what}: mean over seeds with its 95 % interval, and {minus}, seed by seed. p: "
+            f"{_kind_of_test(comparison)}; after Holm: corrected for the number of methods. "
+            f"{BOUNDS}"
+        )
+    elif over_seeds(comparison):
+        caption = (
+            f"{what}: mean over seeds with its 95 % interval, and {minus}. With one seed in common "
+            f"that has no interval and no p. {BOUNDS}"
         )
     else:
         caption = f"{what}, and {minus}. With one seed there is no interval and no p."
@@ -127,36 +135,15 @@ def main_table(comparison: Comparison) -> Table:
     return Table(caption, heads, tuple(rows))
 
 
-def metrics_table(comparison: Comparison) -> Table:
-    """Return all metrics of each method with intervals."""
-    shown = [m for m in METRICS if any(row.estimates[m] is not None for row in comparison.rows)]
-    rows = tuple(
-        (Cell(clean(row.label)), *(estimate_cell(m, row.estimates[m]) for m in shown))
-        for row in comparison.rows
-    )
-    several_seeds = any(len(row.records) > 1 for row in comparison.rows)
-    how = "mean over seeds with its 95 % interval" if several_seeds else "one seed"
-    return Table(
-        f"All metrics on the test images after the last epoch, {how}. Of NLL and ECE less is "
-        f"better. A group without classes has no column.{f' {BOUNDS}' * several_seeds}",
-        ("method", *(HEADS[m] for m in shown)), rows,
-    )  # fmt: skip
-
-
-def differences_table(comparison: Comparison) -> Table | None:
-    """Return the difference of each metric to the baseline with intervals."""
-    if not comparison.differences:
-        return None
-    shown = [m for m in METRICS if any(d.metrics[m] is not None for d in comparison.differences)]
-    rows = tuple(
-        (Cell(clean(d.label)), *(paired_cell(m, d.metrics[m]) for m in shown))
-        for d in comparison.differences
-    )
-    return Table(
-        f"Each metric minus that of {clean(comparison.baseline)}, in points (NLL as it is), seed "
-        "by seed, with 95 % intervals. These intervals are not corrected for their number.",
-        ("method", *shown), rows,
-    )  # fmt: skip
+def _kind_of_test(comparison: Comparison) -> str:
+    """Name the test that p is of: from some number of seeds on not all sign flips are looked at."""
+    found = [d.headline for d in comparison.differences if d.headline and len(d.seeds) > 1]
+    drawn = f"{FLIPS:,} drawn flips"
+    if all(p.exact for p in found):
+        return "exact sign-flip test"
+    if any(p.exact for p in found):
+        return f"sign-flip test, exact up to {EXACT_SEEDS} seeds, beyond of {drawn}"
+    return f"sign-flip test of {drawn}"
 
 
 def protocol_section(comparison: Comparison) -> Section:
@@ -171,11 +158,12 @@ def protocol_section(comparison: Comparison) -> Section:
     if len(records) > 1:
         pairs.append(("baseline", clean(comparison.baseline)))
     rows = tuple(
-        (Cell(clean(row.label)), *map(Cell, _method(row.records[0]))) for row in comparison.rows
+        tuple(Cell(clean(text)) for text in (row.label, *described(row.records[0])))
+        for row in comparison.rows
     )
     table = Table(
         "The methods, phase by phase." if len(rows) > 1 else "The method, phase by phase.",
-        ("method", "loss", "phases", "noise", "its gradients stop at"), rows, sortable=False,
+        ("method", *COLUMNS), rows, sortable=False,
     )  # fmt: skip
     notes = _notes(comparison)
     return section(
@@ -258,43 +246,3 @@ PROTOCOL: Mapping[str, Callable[[Record], object]] = {
     ),
     "machine": _machine,
 }
-
-
-def _method(record: Record) -> tuple[str, str, str, str]:
-    """Describe a method: loss, phases, what noise is, and where its gradients stop."""
-    method, recipe = record.recipe.resolved_method(), record.recipe
-    phases = []
-    for phase in method.phases:
-        rest = phase.model_dump(mode="json", exclude_defaults=True)
-        parts = [f"sampler {phase.sampler}"]
-        parts += [f"{k} {_said(v)}" for k, v in rest.items() if k not in ("start", "sampler")]
-        phases.append(", ".join(parts))
-    if method.post is not None:
-        phases.append(f"at last {_said(method.post.model_dump(mode='json', exclude_none=True))}")
-    if record.adjusted is not None:
-        how = {k: record.adjusted[k] for k in ("method", "tau") if record.adjusted[k] is not None}
-        phases.append(f"then adjusted: {_said(how)}, prior {record.adjusted['prior']['name']}")
-    kinds = {phase.noise for phase in method.phases} - {"none"}
-    if not kinds:
-        return _loss(method), "; then ".join(phases), "", ""
-    noise = [f"delta {recipe.delta:.4g}"] if "open" in kinds else ["one noise image to four"]
-    noise += [f"{k} {_said(v)}" for k, v in recipe.noise.model_dump(exclude_defaults=True).items()]
-    stops: str = recipe.stop_gradient if recipe.batch_norm == "dar" else "none"
-    stops += f", batch norm {recipe.batch_norm}"
-    return _loss(method), "; then ".join(phases), ", ".join(noise), stops
-
-
-def _loss(method: Method) -> str:
-    """Name the loss with what was set of it."""
-    loss = method.loss.model_dump(mode="json", exclude_none=True)
-    name = loss.pop("name")
-    if name != "balanced-softmax":
-        loss.pop("prior", None)
-    return f"{name} ({', '.join(f'{k} {_said(v)}' for k, v in loss.items())})" if loss else name
-
-
-def _said(value: Any) -> str:
-    """Write a setting, or a section of settings, without braces and quotes."""
-    if isinstance(value, Mapping):
-        return " ".join(f"{k}={_said(v)}" for k, v in value.items() if v is not None)
-    return value if isinstance(value, str) else json.dumps(value)

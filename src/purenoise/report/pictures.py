@@ -24,7 +24,7 @@ from purenoise.noise import noise_images
 from purenoise.prepare import Prepared, prepare
 from purenoise.report.answers import Answers
 from purenoise.report.document import Part, Picture, Pictures, Sentences
-from purenoise.report.wording import clean, plural, several
+from purenoise.report.wording import clean, several
 from purenoise.runtime import generator
 
 N_SHOWN = 8
@@ -124,6 +124,7 @@ def _examples(difference: Difference, c: int, change: float, rights: Any, data: 
     more, mine, theirs = rights
     names, test = data.dataset.class_names, data.dataset.test
     gained, n = change > 0, len(difference.seeds)
+    most = f", those with most of the {n} seeds first" if n > 1 else ""
     members = np.flatnonzero(test.labels == c)
     ranked = members[np.argsort(-more[members] if gained else more[members], kind="stable")]
     chosen = [int(i) for i in ranked[:N_SHOWN] if (more[i] > 0 if gained else more[i] < 0)]
@@ -131,8 +132,8 @@ def _examples(difference: Difference, c: int, change: float, rights: Any, data: 
     caption = (
         f"{label} against {base}: class {clean(names[c])} {'gained' if gained else 'lost'} "
         f"{100 * abs(change):.1f} points. Test images that {label if gained else base} has right "
-        f"and {base if gained else label} has wrong, those with most of the {plural(n, 'seed')} "
-        f"first; below: what {base if gained else label} takes them for."
+        f"and {base if gained else label} has wrong{most}; below: what "
+        f"{base if gained else label} takes them for."
     )
     if not chosen:
         return Sentences((f"{caption} There is none.",))

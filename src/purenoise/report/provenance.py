@@ -7,15 +7,19 @@ from purenoise.lab.comparison import Comparison
 from purenoise.lab.records import Record
 from purenoise.ourlines import is_our_line
 from purenoise.report.document import Cell, Facts, Lines, Section, Sentences, Table, section
-from purenoise.report.wording import clean, several
+from purenoise.report.wording import clean, over_seeds, several
 from purenoise.terminal.tables import percent
 
-LIMITS = (
+ONE_SUBSET = (
     "Everything here holds for this subset of training images and these test images. Another "
-    "subset or test set can change it by more than another seed does.",
-    "Intervals and tests are over seeds: first weights, order of the images, augmentation, noise.",
+    "subset or test set can change it by more than another seed does."
+)
+SEEDS = (
+    "Intervals and tests are over seeds: first weights, order of the images, augmentation, noise."
+)
+GROUPS = (
     "Many, medium and few are groups by number of training images; head, mid and tail are thirds "
-    "of the classes by size.",
+    "of the classes by size."
 )
 
 
@@ -71,7 +75,8 @@ def _left_out(comparison: Comparison) -> Table | None:
 
 def notes_section(comparison: Comparison) -> Section:
     """Return what a reader has to know and what the numbers do not say."""
-    single = len(comparison.records) == 1
-    said = [*([] if single else map(clean, comparison.notes)),
-            *(LIMITS if not single else LIMITS[:1] + LIMITS[2:3])]  # fmt: skip
-    return section("notes", "Notes and limits", [Sentences(tuple(said), "list")])
+    if len(comparison.records) == 1:
+        said = [ONE_SUBSET]
+    else:  # whose notes say already what it holds for
+        said = [*map(clean, comparison.notes), *([SEEDS] if over_seeds(comparison) else [])]
+    return section("notes", "Notes and limits", [Sentences((*said, GROUPS), "list")])

@@ -11,7 +11,8 @@ from purenoise.report.document import Cell
 from purenoise.terminal.tables import ALL_EQUAL, printable
 
 NA = "n/a"
-LONGEST = 28  # letters of a name in a figure
+LONGEST = 25  # letters of a name in a figure
+BOUNDS = "These intervals know nothing of bounds: near 100 % they may reach beyond it."
 HEADS = {name: name if name == "NLL" else f"{name} %" for name in METRICS}
 
 
@@ -54,15 +55,58 @@ def over_seeds(comparison: Comparison, text: str = ", mean over seeds") -> str:
     return text if any(len(row.records) > 1 for row in comparison.rows) else ""
 
 
+def over_common_seeds(comparison: Comparison, text: str = ", mean over seeds") -> str:
+    """Return ``text`` if a method has several seeds in common with the baseline, else nothing."""
+    return text if any(len(d.seeds) > 1 for d in comparison.differences) else ""
+
+
 def clean(text: object) -> str:
     """Return text on one line that cannot turn a line around or hide in it."""
     return printable(str(text).replace("\n", " "))
 
 
-def short(text: object) -> str:
-    """Return a name for a figure, cut where it is too long."""
-    name = clean(text)
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+def short_names(texts: Sequence[object]) -> list[str]:
+    """Return names for one figure: of at most ``LONGEST`` letters, and no two alike.
+
+    Long names lose their middle; those that would be alike then show where they begin to differ,
+    and if that is not enough they are numbered.
+    """
+    names = list(map(clean, texts))
+    shown = [_without_middle(name) for name in names]
+    for one in {s for s in shown if shown.count(s) > 1}:
+        alike = [i for i, s in enumerate(shown) if s == one]
+        columns = zip(*(names[i] for i in alike), strict=False)
+        differ = next((at for at, letters in enumerate(columns) if len(set(letters)) > 1), 0)
+        for i in alike:
+            shown[i] = _around(names[i], differ)
+    return _numbered(shown)
+
+
+def _without_middle(name: str) -> str:
+    half = LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[:half]}…{name[half + 1 - LONGEST :]}"
+
+
+def _around(name: str, place: int) -> str:
+    """Return the beginning of a name and what stands around a place in it."""
+    begin, before = LONGEST // 4, 3
+    if len(name) <= LONGEST:
+        return name
+    rest, room = name[max(begin, place - before) :], LONGEST - begin - 1
+    return f"{name[:begin]}…{rest if len(rest) <= room else rest[: room - 1] + '…'}"
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Return names with a number where they were there before."""
+    found: list[str] = []
+    taken = set(names)
+    for name in names:
+        shown, n = name, 1
+        while shown in found or (n > 1 and shown in taken):
+            n += 1
+            shown = f"{name[: LONGEST - len(f' ({n})')]} ({n})"
+        found.append(shown)
+    return found
 
 
 def several(values: Sequence[object], most: int = 4) -> str:
