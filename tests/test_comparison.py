@@ -165,6 +165,20 @@ def test_of_many_differences_the_common_part_is_said_once(tmp_path):
     assert last.startswith("Numbers of seeds that would settle")
 
 
+def test_what_cannot_be_compared_is_said(tmp_path):
+    """One method, or no seed in common, is a sentence; one seed of each is no p at all."""
+    fake_runs(tmp_path, {"drs": 0.5}, seeds=(0, 1))
+    assert verdicts(compared(tmp_path / "drs" / "seed-0")) == []
+    assert verdicts(compared(tmp_path)) == ["drs: nothing to compare it with."]
+    fake_runs(tmp_path, {"open": 1.0, "erm": 1.0}, seeds=(2,))
+    (said,) = verdicts(compared(tmp_path))
+    assert said.startswith("No method has a seed in common with the baseline drs")
+    fake_run(tmp_path / "drs" / "seed-2", "drs", 2, 0.5)
+    assert verdicts(compared(tmp_path))[0] == (
+        "Against drs, none of 2 differences is settled: with one seed no p can be had."
+    )
+
+
 def test_seeds_may_differ_and_verdicts_still_agree(tmp_path):
     """The least p is that of Holm's procedure with each pair's own seeds; one seed has no p."""
     fake_runs(tmp_path, {"drs": 0.5, "open": 4.0}, seeds=range(10))

@@ -41,6 +41,8 @@ def verdict(difference: Difference) -> str:
 def verdicts(comparison: Comparison) -> list[str]:
     """Say what may be concluded: over all differences, if there are several, then one by one."""
     differences = comparison.differences
+    if not differences:
+        return _nothing(comparison)
     if len(differences) <= WHOLE:
         return [*_overall(comparison), *map(verdict, differences)]
     said = [*_overall(comparison), *map(_brief, differences)]
@@ -49,6 +51,18 @@ def verdicts(comparison: Comparison) -> list[str]:
             f"Numbers of seeds that would settle a difference hold in 4 of 5 cases, {SEEN}."
         )
     return said
+
+
+def _nothing(comparison: Comparison) -> list[str]:
+    """Say why there is nothing to compare; of one run nobody expected it."""
+    if len(comparison.records) == 1:
+        return []
+    if len(comparison.rows) == 1:
+        return [f"{comparison.baseline}: nothing to compare it with."]
+    return [
+        f"No method has a seed in common with the baseline {comparison.baseline}: nothing can be "
+        "compared."
+    ]
 
 
 def _overall(comparison: Comparison) -> list[str]:
@@ -62,8 +76,10 @@ def _overall(comparison: Comparison) -> list[str]:
         verb = "is" if len(settled) == 1 else "are"
         return [f"{against}{len(settled)} of {k} differences {verb} settled: {_joined(settled)}."]
     why = ""
-    if all(map(_is_hopeless, differences)) and len({_least(d) for d in differences}) == 1:
-        n = max(d.headline.estimate.n for d in differences if d.headline)
+    n = max((d.headline.estimate.n for d in differences if d.headline), default=0)
+    if n == 1:
+        why = ": with one seed no p can be had"
+    elif all(map(_is_hopeless, differences)) and len({_least(d) for d in differences}) == 1:
         why = (f": with {n} seeds and {differences[0].comparisons} comparisons the exact test "
                f"cannot go below p = {_least(differences[0])}")  # fmt: skip
     return [f"{against}none of {k} differences is settled{why}."]

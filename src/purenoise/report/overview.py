@@ -51,10 +51,6 @@ def summary_section(comparison: Comparison) -> Section:
             ],
         )
     said = verdicts(comparison)
-    if not said:
-        said = [f"{row.label}: nothing to compare it with." for row in comparison.rows[:1]]
-        if len(comparison.rows) > 1:
-            said = ["No method has a seed in common with the baseline: nothing can be compared."]
     return section(
         "in-short", "In short",
         [Sentences(tuple(map(clean, said)), "verdict" if len(said) <= MOST_LARGE else "list"),
