@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 from purenoise.cli import app
 from purenoise.lab.comparison import analyse
 from purenoise.lab.records import read_records
-from purenoise.methodfile import known_methods
+from purenoise.methodfile import METHODS, known_methods
 from purenoise.recipe import load_recipe
-from purenoise.report.methodheads import first_sentence, methods_said
+from purenoise.report.methodheads import methods_said
 from purenoise.report.overview import summary_section
+from purenoise.yamlfile import head_sentence
 
 from .fakeruns import fake_run
 
@@ -44,7 +45,8 @@ def test_sentences_are_those_of_the_list():
     """The report and `purenoise recipes list` say the same of every method."""
     listed = " ".join(CliRunner().invoke(app, ["recipes", "list"]).output.split())
     for method in known_methods():
-        assert f"{method} {' '.join(first_sentence(method).split())[:20]}" in listed
+        head = head_sentence(METHODS / f"{method}.yaml")
+        assert f"{method} {' '.join(head.split())[:20]}" in listed
 
 
 @pytest.mark.parametrize(

@@ -93,3 +93,10 @@ def load(path: Path) -> dict[str, Any]:
 def dump(content: dict[str, Any]) -> str:
     """Return a mapping as YAML, keys in their order."""
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def head_sentence(path: Path) -> str:
+    """Return the first sentence of the comments in a file, which say what it is."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    text = " ".join(line[1:].strip() for line in lines if line.startswith("#"))
+    return text.split(". ")[0].rstrip(".") + "."

@@ -10,6 +10,7 @@ from purenoise.lab.comparison import Comparison
 from purenoise.methodfile import DEFERRED, METHODS, known_methods, load_method, method_names
 from purenoise.report.document import Sentences
 from purenoise.report.wording import clean
+from purenoise.yamlfile import head_sentence
 
 
 def methods_said(comparison: Comparison) -> Sentences:
@@ -30,7 +31,7 @@ def _say(name: str, said: dict[str, str]) -> None:
         for part in parts:
             _say(part, said)
     elif name in known_methods():
-        said[name] = first_sentence(name)
+        said[name] = head_sentence(METHODS / f"{name}.yaml")
     elif name.startswith(DEFERRED):
         base = name.removeprefix(DEFERRED)
         said[name] = f"Plain training first, {base} from the second phase on."
@@ -48,10 +49,3 @@ def _put_together(a: str, b: str) -> str:
         said += [f"training of the last layer of {part}"] * any(p.head for p in method.phases)
         said += [f"adjustment of {part}"] * (method.post is not None)
     return f"{', '.join(said)}."
-
-
-def first_sentence(name: str) -> str:
-    """Return the first sentence of the head of a method's file."""
-    lines = (METHODS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    text = " ".join(line[1:].strip() for line in lines if line.startswith("#"))
-    return text.split(". ")[0].rstrip(".") + "."

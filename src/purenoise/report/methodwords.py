@@ -68,11 +68,7 @@ def described(record: Record) -> tuple[str, ...]:
     kinds = {phase.noise for phase in method.phases} - {"none"}
     if not kinds:
         return _loss(method.loss), phases, "", "", ""
-    noise = (
-        [f"delta {recipe.delta:.4g}"]
-        if "open" in kinds
-        else ["one noise image to four natural ones"]
-    )
+    noise = [f"delta {recipe.delta:.4g}" if "open" in kinds else ONE_TO_FOUR]
     noise += _noise(recipe.noise)
     stop = recipe.stop_gradient if recipe.batch_norm == "dar" else "none"
     return (

@@ -22,6 +22,7 @@ def recipes_list() -> None:
     """List recipes and methods with the first sentence of their heads."""
     from purenoise.methodfile import METHODS, known_methods
     from purenoise.recipe import RECIPES, recipe_names
+    from purenoise.yamlfile import head_sentence
 
     for title, folder, names in (
         ("recipes", RECIPES, recipe_names()),
@@ -29,7 +30,7 @@ def recipes_list() -> None:
     ):
         table = Table(title, "", box=None, header_style="bold")
         for name in names:
-            table.add_row(name, escape(_head(folder / f"{name}.yaml")))
+            table.add_row(name, escape(head_sentence(folder / f"{name}.yaml")))
         Console(highlight=False).print(table)
         Console(highlight=False).print()
 
@@ -110,9 +111,3 @@ def recipes_keys(
         plain = (text.replace("`", "") for text in (key.values, key.default, key.meaning))
         table.add_row(key.name, *(escape(text) for text in plain))
     Console(highlight=False).print(table)
-
-
-def _head(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    text = " ".join(line[1:].strip() for line in lines if line.startswith("#"))
-    return text.split(". ")[0].rstrip(".") + "."
