@@ -300,7 +300,20 @@ def test_resume_inside_a_data_loader(stop: int) -> None:
 
 @given(n=st.integers(1, 60), replicas=st.integers(1, 7))
 @settings(max_examples=40, deadline=None, derandomize=True)
-def test_ranks_share_an_epoch_exactly(n: int, replicas: int) -> None:
+def test_ranks_can_share_an_epoch_exactly(n: int, replicas: int) -> None:
+    """The ranks' images together are the one epoch, none twice and none left out."""
+    labels = [0] * n
+    parts = [
+        InstanceSampler(labels, num_replicas=replicas, rank=r, even=False) for r in range(replicas)
+    ]
+    found = [list(part) for part in parts]
+    assert [len(part) for part in parts] == [len(images) for images in found]
+    assert sorted(i for images in found for i in images) == list(range(n))
+
+
+@given(n=st.integers(1, 60), replicas=st.integers(1, 7))
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_ranks_have_equally_many_images(n: int, replicas: int) -> None:
     """The ranks' images together are the one epoch, filled up from its head to equal parts."""
     labels = [0] * n
     parts = [InstanceSampler(labels, num_replicas=replicas, rank=r) for r in range(replicas)]

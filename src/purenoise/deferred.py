@@ -23,7 +23,7 @@ class DeferredSampler(ClassBalancedSampler):
     Args:
         source: Labels, or a data set that has them, see :class:`purenoise.ClassBalancedSampler`.
         start: First class-balanced epoch, counted from 0: where the learning rate drops first.
-        **options: ``seed``, ``num_replicas``, ``rank`` and ``n_classes``, as for
+        **options: ``seed``, ``num_replicas``, ``rank``, ``even`` and ``n_classes``, as for
             :class:`purenoise.ClassBalancedSampler`.
 
     Raises:

@@ -116,10 +116,12 @@ class ClassSampler(Sampler[int]):
     Args:
         source: Labels, or a data set that has them (:func:`labels_of`).
         seed: Of the order.
-        num_replicas: Number of processes that share an epoch. All get equally many images, or some
-            would wait for others for ever: the first of the order come again at its end where it
-            has to be filled up, as in torch's ``DistributedSampler``.
+        num_replicas: Number of processes that share an epoch.
         rank: Which of them this is.
+        even: Whether all processes get equally many images, so that none waits for ever for a step
+            that the others do not take: the first of the order come again at its end where it has
+            to be filled up, as in torch's ``DistributedSampler``. False splits the epoch exactly;
+            shares may then differ by one image.
         n_classes: Number of classes; None: those in the labels.
 
     Raises:
@@ -135,6 +137,7 @@ class ClassSampler(Sampler[int]):
         seed: int = 0,
         num_replicas: int = 1,
         rank: int = 0,
+        even: bool = True,
         n_classes: int | None = None,
     ) -> None:
         if not 0 <= rank < num_replicas:
@@ -143,7 +146,7 @@ class ClassSampler(Sampler[int]):
             raise RecipeError(f"seed is {seed}, and must not be negative.")
         self.labels = labels_of(source)
         self.counts = _count(self.labels, n_classes)
-        self.seed, self.num_replicas, self.rank = seed, num_replicas, rank
+        self.seed, self.num_replicas, self.rank, self.even = seed, num_replicas, rank, even
         self.epoch = 0
         self._start = 0  # where the next iteration begins
         self._done = 0  # images of this epoch that were read
@@ -188,7 +191,9 @@ class ClassSampler(Sampler[int]):
         """Draw an epoch: the one that was set, or the one after that of the last iteration."""
         self.epoch += not self._fresh
         self._fresh = False
-        whole = np.resize(self.order(self.epoch), len(self) * self.num_replicas)
+        whole = self.order(self.epoch)
+        if self.even:
+            whole = np.resize(whole, len(self) * self.num_replicas)
         own = whole[self.rank :: self.num_replicas]
         start, self._start = self._start, 0
         self._done = start
@@ -197,7 +202,8 @@ class ClassSampler(Sampler[int]):
             yield int(index)
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // self.num_replicas)
+        before = 0 if self.even else self.rank
+        return -(-(len(self.labels) - before) // self.num_replicas)
 
     def _generator(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, STREAM, epoch])
