@@ -205,7 +205,7 @@ def build_phases(
     spans = phase_spans(method, epochs, defer)
     for (spec, first, end), mixing in zip(spans, mixing_epochs(spans), strict=True):
         kind = SAMPLERS[spec.sampler]
-        options = {"epochs": epochs} if kind is ProgressiveSampler else {}
+        options: dict[str, Any] = {"epochs": epochs} if kind is ProgressiveSampler else {}
         sampler = kind(labels, seed=seed, n_classes=n_classes, **options)
         replace = replacement_probabilities(sampler.counts, delta)
         phases.append(
