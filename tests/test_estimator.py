@@ -169,10 +169,12 @@ def test_open_happens_and_leaves_a_plain_network():
 
 def test_method_is_that_of_the_recipes():
     """Another method is another second phase: drs has no noise, erm no second phase."""
-    for method in ("drs", "erm", "balanced-softmax", "open+ldam-drw"):
+    for method in ("drs", "erm", "balanced-softmax", "open+ldam"):
         history = quick(method=method, epochs=4).fit(X, Y).history_
-        assert [record["phase"] for record in history][-1] == (method in ("drs", "open+ldam-drw"))
+        assert [record["phase"] for record in history][-1] == (method in ("drs", "open+ldam"))
         assert (history[-1]["noise_rows"] > 0) == method.startswith("open")
+    with pytest.warns(UserWarning, match="they are favoured twice"):
+        quick(method="open+ldam-drw", epochs=4).fit(X, Y)
 
 
 def test_same_seed_same_network():

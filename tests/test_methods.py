@@ -137,9 +137,15 @@ def test_delta_outside_its_range_is_refused(delta: float):
 # Deferral, and what a phase has of its own
 
 
-@pytest.mark.parametrize(("name", "same"), [("deferred-rs", "drs"), ("deferred-rw", "drw")])
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("deferred-rs", "drs"), ("deferred-rw", "drw"), ("deferred-tau-norm", "tau-norm"),
+        ("deferred-logit-adjustment", "logit-adjustment"),
+    ],
+)  # fmt: skip
 def test_deferring_gives_the_known_methods(name: str, same: str):
-    """Deferred resampling and reweighting are DRS and DRW, as methods and as phases."""
+    """Deferred resampling is DRS, reweighting DRW; what comes at last anyway stays as it is."""
     assert load_method(name) == load_method(same)
     for a, b in zip(phases(name), phases(same), strict=True):
         assert (a.spec, a.loss_spec, a.first, a.end) == (b.spec, b.loss_spec, b.first, b.end)

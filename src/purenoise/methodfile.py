@@ -242,7 +242,10 @@ def _defer(name: str) -> Method:
     (phase,) = method.phases
     loss = method.loss_of(phase)
     later = phase.model_copy(update={"start": "defer", "loss": None if loss == plain else loss})
-    return method.model_copy(update={"loss": plain, "phases": [PhaseSpec(), later]})
+    phases = [PhaseSpec(), later]
+    if later == PhaseSpec(start="defer"):  # what only changes the trained network
+        phases = phases[:1]
+    return method.model_copy(update={"loss": plain, "phases": phases})
 
 
 def _why_not_deferred(name: str) -> str | None:
@@ -250,8 +253,6 @@ def _why_not_deferred(name: str) -> str | None:
     method = _read(name)
     if method == Method():
         return f"{name!r} is plain training from the beginning to the end"
-    if method.model_copy(update={"post": None}) == Method():
-        return f"{name!r} is plain training, and changes nothing before its end"
     if len(method.phases) > 1:
         return f"{name!r} begins with a phase of its own"
     if method.cosine:

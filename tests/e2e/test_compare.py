@@ -219,7 +219,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_compared(
         (["methods=erm", "sedes=2"], "Did you mean 'seeds'?"),
         (["methods=erm", "basline=erm"], "Did you mean 'baseline'?"),
         (["methods=erm", "exectuor=ray"], "Did you mean 'executor'?"),
-        (["methods=deferred-logit-adjustment"], "changes nothing before its end"),
+        (["methods=tau-norm,deferred-tau-norm"], "same run"),
         (["methods=erm", "methods=rs"], "twice"),
         (["nonsense", "methods=erm"], "no recipe 'nonsense'"),
     ],
