@@ -141,7 +141,7 @@ class _NoiseStep:
                 f"The images reach from {float(found.min()):.3g} to {float(found.max()):.3g}, and "
                 f"pixels in [0, 1] would reach from {low:.3g} to {high:.3g}: noise is not on their "
                 "scale. Give the constants of the loader's Normalize as normalize=.",
-                UserWarning, stacklevel=4,
+                UserWarning, stacklevel=5,
             )  # fmt: skip
 
 
