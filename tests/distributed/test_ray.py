@@ -156,8 +156,10 @@ def test_a_node_dies_and_its_run_goes_on_elsewhere(nodes: Nodes, tmp_path: Path)
     """A third node is killed at work: it is said to be gone, and all runs are finished."""
     third = nodes.add()
     apart = "methods=erm,rs,focal"  # share no phase: each node has a run
-    process = nodes.command("digits", apart, "seeds=1", "executor=ray", KEEP, f"out={tmp_path}")
+    process = nodes.command("digits", apart, "seeds=1", "epochs=400", "executor=ray", KEEP,
+                            f"out={tmp_path}")  # fmt: skip
     until(lambda: len(states(tmp_path)) == 3 or process.poll() is not None)
+    assert not list(tmp_path.rglob("summary.json"))  # so that each node has one of the three
     nodes.cluster.remove_node(third, allow_graceful=False)
     said, err = process.communicate(timeout=400)
     assert process.returncode == 0, (said, err)
