@@ -171,7 +171,8 @@ class PureNoise(_NoiseStep):
         >>> logits.shape, labels.shape
         (torch.Size([8, 4]), torch.Size([8]))
 
-    Source: Zada et al. 2022, algorithm 1.
+    Source: Zada et al. 2022, algorithm 1. Differs: where one natural row alone would be left, the
+    first noise row stays natural too, because batch norm over 1 x 1 maps needs two.
     """
 
     def __init__(

@@ -83,6 +83,9 @@ class Phase:
 def statements(phases: Sequence[Phase]) -> list[str]:
     """Say what the parts of a method do together, where that is easily overlooked.
 
+    Args:
+        phases: All of a run.
+
     Returns:
         A sentence for each phase in which sampling and weights both favour rare classes, or in
         which sampling has left no prior to a loss that takes the prior out.

@@ -228,10 +228,18 @@ def test_mistakes_are_refused_before_anything_is_trained(
     words: list[str], said: str, command: Command, tmp_path: Path
 ) -> None:
     """Each is one message, and nothing is written."""
-    refused = command.refused("compare", *words)
-    assert said in refused
-    assert "erm: " not in refused or "opne" in refused or "delta" in refused  # is said once
+    assert said in command.refused("compare", *words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_of_all_methods_is_said_once(command: Command) -> None:
+    """A wrong key of the recipe is one sentence; a fault of one method keeps its name."""
+    said = command.refused("compare", "methods=erm,open,drs", "epochz=3")
+    assert said.count("unknown key 'epochz'") == 1
+    assert "erm" not in said
+    said = command.refused("compare", "methods=erm,open:delta=7,drs")
+    assert said.count("delta: must be at most 1") == 1
+    assert "open:delta=7: " in said
 
 
 def test_methods_that_do_not_fit_are_all_named(command: Command, tmp_path: Path) -> None:

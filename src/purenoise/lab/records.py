@@ -84,6 +84,9 @@ def what_counts(records: Sequence[Record]) -> str:
     Benchmarks have as many test images of each class, and there the two are the same. Where test
     images are imbalanced too, the largest classes decide accuracy, and a method that helps rare
     classes looks worse than one that ignores them: classes count alike then.
+
+    Args:
+        records: Runs with test images.
     """
     for record in records:
         tested = [n for n in record.summary["test"]["n_test"] if n]

@@ -18,7 +18,7 @@ from purenoise.terminal.tables import ALL_EQUAL, broken, p_value, percent, print
 
 GAP = 2  # letters between columns
 NAMES, MOST = 10, 26  # letters of a line of a method's name, at least and at most
-HEADS = {
+EXPLAINED = {
     "sd": "sd: over seeds",
     "(best)": "(best): in the best epoch on the test images, which nobody could have chosen",
 }
@@ -81,7 +81,7 @@ def comparison_tables(comparison: Comparison, width: int = 80) -> Group:
         columns.append(Column(f"{ACCURACY} %", [percent(_mean(row, ACCURACY)) for row in rows], 4))
     names = [row.label + " (baseline)" * (row.label == comparison.baseline) for row in rows]
     shown = _that_fit(columns, width)
-    below = [said for column in shown if (said := HEADS.get(column.head))]
+    below = [said for column in shown if (said := EXPLAINED.get(column.head))]
     parts: list[Table | Text | str] = [_table(names, shown, width)]
     parts += [Text("; ".join(below))] if below else []
     if comparison.differences:
