@@ -2,78 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
-import purenoise as pn
-from purenoise import prepare as preparing
 from purenoise.augment import build_augment
-from purenoise.data.digits import load_digits
-from purenoise.data.outside import load_outside, outside_paths, outside_sha256
-from purenoise.errors import DataError, RecipeError, RunError
-from purenoise.feed import Feed
 from purenoise.fitting import make_ready, phases_of
 from purenoise.network import network
 from purenoise.noise import noise_images, shuffle_pixels, uniform_images
 from purenoise.noisesource import (
     N_PATCHES,
-    NoiseSource,
-    check_source,
-    noise_fingerprint,
     noise_pool,
 )
 from purenoise.plan import StepPlan, plan_epoch
-from purenoise.prepare import Prepared, placed, prepare
+from purenoise.prepare import prepare
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.runtime import PIXELS, generator, stream_seed
 from purenoise.training import Fit, Interrupted, State
-
-KINDS = ["noise=normal", "noise=uniform", "noise=shuffled",
-         "noise={kind: images, source: photographs}", "noise.space=normalized",
-         "noise={space: normalized, clip: false}"]  # fmt: skip
-SHORT = ("epochs=2", "batch_size=128", "warmup=0", "defer=0.5")
-
+from tests.noisekinds import KINDS, drawn, pixels, recipe_of, rows_of, source_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def recipe_of(*changes: str) -> Recipe:
-    """Return the digits recipe for two short epochs, the second with noise."""
-    return load_recipe("digits", [*SHORT, *changes])
-
-
-def source_of(recipe: Recipe, data: Prepared, dtype: torch.dtype = torch.float64) -> NoiseSource:
-    """Return the noise of a recipe."""
-    feed = Feed(data.dataset.train, torch.device("cpu"))
-    return NoiseSource(recipe.noise, data, feed, dtype, recipe.seed)
-
-
-def rows_of(
-    source: NoiseSource, plans: list[StepPlan], epoch: int, first_step: int = 0
-) -> list[Tensor | None]:
-    """Return the noise rows of an epoch's steps, None for a step without, from a step on."""
-    steps = range(first_step, len(plans))
-    with source.reading(plans, epoch, first_step):
-        return [source.rows(m, epoch, s) if (m := plans[s].n_noise) else None for s in steps]
-
-
-def drawn(
-    recipe: Recipe, first_step: int = 0
-) -> tuple[list[StepPlan], list[Tensor | None], Prepared]:
-    """Return plans and noise rows of the second epoch, from a step on."""
-    data = prepare(recipe.data)
-    plans = plan_epoch(phases_of(recipe, data)[-1], 1, recipe.train.batch_size, recipe.seed)
-    return plans, rows_of(source_of(recipe, data), plans, 1, first_step), data
-
-
-# What each kind is
 
 
 def test_uniform_noise_is_uniform():
@@ -119,17 +68,6 @@ def test_unclipped_noise_differs_only_outside():
     free = noise_images(50, (8, 8), [0.5], [0.4], generator(3), clip=False)
     assert (free < 0).any()
     torch.testing.assert_close(free.clamp(0, 1), clipped)
-
-
-# What reaches the network
-
-
-def pixels(rows: Tensor, data: Prepared) -> Tensor:
-    """Undo the normalisation, channel by channel."""
-    mean, std = (
-        torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (data.mean, data.std)
-    )
-    return rows.double() * std + mean
 
 
 def test_normal_noise_is_what_it_was():
@@ -227,9 +165,6 @@ def test_steps_without_noise_have_none():
     assert rows_of(source_of(recipe, data), plans, 0) == [None] * len(plans)
 
 
-# Training
-
-
 def fit_of(recipe: Recipe, **options: object) -> Fit:
     """Return a loop that has not begun."""
     data = prepare(recipe.data)
@@ -278,28 +213,6 @@ def test_a_resumed_run_ends_the_same(change: str):
     assert all(torch.equal(v, expected[name]) for name, v in other.model.state_dict().items())
 
 
-def folder(root: Path, n: int = 5, size: int = 20) -> Path:
-    """Write some colour images, one of them further down and one in grey."""
-    for i in range(n):
-        values = np.random.default_rng(i).integers(0, 256, (size, size + 3, 3), dtype=np.uint8)
-        path = root / ("deep" if i == 0 else "") / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(values).convert("L" if i == 1 else "RGB").save(path)
-    (root / "notes.txt").write_text("no image")
-    return root
-
-
-def test_a_folder_of_images(tmp_path: Path):
-    """All images at any depth are loaded, by the project's decoder, in the order of their names."""
-    place = folder(tmp_path / "out")
-    assert outside_paths(place) == ("1.png", "2.png", "3.png", "4.png", "deep/0.png")
-    for channels in (1, 3):
-        assert load_outside(place, (channels, 8, 8)).shape == (5, channels, 8, 8)
-    before = outside_sha256(place)
-    (place / "3.png").write_bytes((place / "2.png").read_bytes())
-    assert outside_sha256(place) != before
-
-
 def test_normal_rows_have_the_statistics_of_the_pixels_not_of_the_normalisation():
     """Other constants of normalisation change how rows are normalised, not what was drawn.
 
@@ -343,183 +256,3 @@ def test_images_are_read_ahead_for_the_steps_that_have_noise(
     assert all(torch.equal(a, b) for a, b in zip(ahead, [alone[0], alone[3]], strict=True))
     assert asked == [2]  # once, for both steps
     assert torch.equal(source.rows(3, 1, 0), alone[0])
-
-
-def test_rows_of_a_folder_are_its_images(tmp_path: Path):
-    """Every row is an image of the folder; a limit on its bytes reaches the loader."""
-    place = folder(tmp_path / "out")
-    recipe = recipe_of(f"noise={{kind: images, source: {place}}}")
-    _, found, data = drawn(recipe)
-    loaded = load_outside(place, (1, 8, 8))
-    assert np.array_equal(noise_pool(recipe.noise, (1, 8, 8)), loaded)
-    rows = (pixels(found[0], data) * 255).round().to(torch.uint8).numpy()
-    assert {row.tobytes() for row in rows} <= {image.tobytes() for image in loaded}
-    feed = Feed(data.dataset.train, torch.device("cpu"))
-    with pytest.raises(DataError, match=r"data\.memory_mib"):
-        NoiseSource(recipe.noise, data, feed, torch.float32, 0, limit=10)
-
-
-def test_the_files_that_stand_in_for_noise_have_a_hash(tmp_path: Path):
-    """Noise that is drawn has none, the photographs their name, a folder that of its files."""
-    place = folder(tmp_path / "out")
-    expected = {"noise=normal": None, "noise=shuffled": None, KINDS[3]: "photographs",
-                f"noise={{kind: images, source: {place}}}": outside_sha256(str(place))}  # fmt: skip
-    for change, found in expected.items():
-        noise = recipe_of(change).noise
-        assert noise_fingerprint(noise) == found
-        check_source(noise)
-    with pytest.raises(DataError, match="There is no folder"):
-        check_source(recipe_of(f"noise={{kind: images, source: {tmp_path}/none}}").noise)
-
-
-def test_faults_of_a_folder_get_a_sentence(tmp_path: Path):
-    """A missing or empty folder, a broken image and too many images are refused."""
-    with pytest.raises(DataError, match="There is no folder"):
-        load_outside(tmp_path / "none", (1, 8, 8))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no image"):
-        check_source(
-            load_recipe("digits", [f"noise={{kind: images, source: {tmp_path}/empty}}"]).noise
-        )
-    place = folder(tmp_path / "out")
-    with pytest.raises(DataError, match=r"data\.memory_mib"):
-        load_outside(place, (1, 8, 8), limit=5 * 64 - 1)
-    (place / "2.png").write_bytes((place / "2.png").read_bytes()[:200])
-    with pytest.raises(DataError, match=r"2\.png' cannot be used: a broken"):
-        load_outside(place, (1, 8, 8))
-
-
-def test_training_on_images_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A run takes a relative folder, keeps its whole path, and sees it if the images change."""
-    monkeypatch.chdir(tmp_path)
-    folder(tmp_path / "out")
-    given = {
-        "epochs": 2,
-        "batch_size": 128,
-        "threads": 1,
-        "noise": {"kind": "images", "source": "out"},
-    }
-    run = pn.train("digits", **given)
-    kept = load_recipe(str(run.folder)).noise
-    assert kept.source == str(tmp_path / "out")
-    again = pn.train("digits", **given)
-    assert not again.trained
-    assert again.folder == run.folder
-    (run.folder / "summary.json").unlink()
-    (tmp_path / "out" / "4.png").unlink()
-    with pytest.raises(RunError, match="begun with noise_images"):
-        pn.train("digits", **given)
-
-
-def test_kinds_have_folders_of_their_own(tmp_path: Path):
-    """A run with another kind of noise lies beside the plain one, and finishes."""
-    given = {"epochs": 2, "batch_size": 128, "threads": 1, "out": str(tmp_path)}
-    runs = [pn.train("digits", **given, **more) for more in ({}, {"noise": "uniform"})]
-    assert len({run.folder for run in runs}) == 2
-    assert json.loads((runs[1].folder / "summary.json").read_text())["status"] == "finished"
-
-
-# Recipes
-
-
-def test_hashes_of_recipes_that_were_there_before():
-    """Recipes that say nothing of noise kinds, stages or adjustments keep their hash and folder."""
-    before = {
-        "digits": "08e2c6e69c77be2692fa70531a4f714e73070953fd571889144b7aa78345b52f",
-        "cifar10-lt": "239a420518b803d076df91d596c64ad5b4a87977b94f7638ef016114a99fd8f2",
-        "cifar10-lt-open": "88a2588f18abe6048929842a4f5252594272d21d61aa9de4ca92af764e40b96c",
-    }
-    assert {name: load_recipe(name).digest() for name in before} == before
-    same = load_recipe("digits", ["noise=normal", "batch_norm=dar"])
-    assert same.digest() == before["digits"]
-
-
-@pytest.mark.parametrize("change", [*KINDS[1:], "batch_norm=shared", "batch_norm=auxiliary"])
-def test_every_kind_has_a_hash_and_survives_its_yaml(change: str, tmp_path: Path):
-    """Another kind is another recipe, and a recipe written out loads to the same one."""
-    recipe = load_recipe("digits", [change])
-    assert recipe.digest() != load_recipe("digits").digest()
-    path = tmp_path / "r.yaml"
-    path.write_text(recipe.to_yaml())
-    assert load_recipe(str(path)).digest() == recipe.digest()
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        (["noise_kind=uniform"], "unknown key 'noise_kind'. Did you mean 'noise.kind'?"),
-        (["noise=unifrom"], "Did you mean 'uniform'?"),
-        (["noise=images"], "add noise.source=photographs or noise.source=FOLDER"),
-        (["source=x"], "source has a meaning only with kind=images"),
-        (["noise=uniform", "space=normalized"], "space and clip have a meaning only with"),
-        (["noise=shuffled", "clip=false"], "space and clip have a meaning only with"),
-        (["batch_norm=shared", "stop_gradient=none"], "only with batch_norm=dar"),
-        (["batch_norm=auxiliary", "speed.step=masked"], "go with batch_norm=dar only"),
-        (["batch_norm=auxiliary", "compile=force"], "go with batch_norm=dar only"),
-        (["batch_norm=auxilary"], "Did you mean 'auxiliary'?"),
-    ],
-)
-def test_what_does_not_fit_gets_a_sentence(changes: list[str], sentence: str):
-    """Wrong names, and settings without a meaning, are refused with what to do."""
-    with pytest.raises(RecipeError) as caught:
-        load_recipe("digits", changes)
-    assert sentence in caught.value.message
-
-
-def test_a_source_keeps_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A folder is kept by its whole path, the photographs and a missing folder as they are."""
-    folder(tmp_path / "out")
-    monkeypatch.chdir(tmp_path)
-
-    def kept(source: str) -> str | None:
-        changed = load_recipe("digits", [f"noise={{kind: images, source: {source}}}"])
-        return placed(changed).noise.source
-
-    assert kept("out") == str(tmp_path / "out")
-    assert [kept("photographs"), kept("none")] == ["photographs", "none"]
-
-
-# Constants of normalisation, subsets and augmentations that ablations need
-
-
-def test_constants_are_customary_or_those_of_the_long_tailed_set(monkeypatch: pytest.MonkeyPatch):
-    """`auto` takes a data set's customary constants, `data` those of the cut training set."""
-    customary = ((0.3,), (0.2,))
-    digits = replace(load_digits(), normalize=customary)
-    monkeypatch.setattr(preparing, "load_data", lambda *_: digits)
-    found = prepare(load_recipe("digits", ["normalize=auto"]).data)
-    assert (found.mean, found.std) == customary
-    cut = prepare(load_recipe("digits", ["normalize=data"]).data)
-    values = (
-        cut.dataset.train.images.load(np.arange(len(cut.dataset.train))).astype(np.float64) / 255
-    )
-    assert cut.mean == pytest.approx([values.mean()])
-    assert cut.std == pytest.approx([values.std()])
-    assert cut.noise_mean == cut.mean
-    assert found.noise_mean == cut.noise_mean
-    whole = digits.train.images.load(np.arange(len(digits.train))).astype(np.float64) / 255
-    assert cut.mean != pytest.approx([whole.mean()], abs=1e-4)
-
-
-def test_every_subset_trains_on_other_images(tmp_path: Path):
-    """The subsets ldam, first, random and a file are there, with hashes that tell them apart."""
-    listed = tmp_path / "indices.txt"
-    listed.write_text("\n".join(map(str, range(0, 1297, 4))))
-    subsets = ["ldam", "first", "random", str(listed)]
-    found = [prepare(load_recipe("digits", [f"subset={name}"]).data) for name in subsets]
-    assert len({data.dataset.subset_sha256 for data in found}) == 4
-    assert len({tuple(data.counts) for data in found[:3]}) == 1
-    assert found[3].counts.sum() == 325
-
-
-def test_the_papers_augmentation_ladder_is_there():
-    """Each step of the paper's ladder of augmentations is a policy, and adds to the one before."""
-    ladder = ["flip-crop", "flip-crop-cutout", "open"]
-    names = [
-        load_recipe("digits", [f"augment={p}"]).augment.policy for p in [*ladder, "autoaugment"]
-    ]
-    assert names == [*ladder, "autoaugment"]
-    said = [build_augment(p, (3, 32, 32), flip=True).describe() for p in ladder]
-    steps = [text.partition(": ")[2] for text in said]
-    assert steps[1].startswith(steps[0])
-    assert steps[2].startswith(steps[1])

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.stats import binom
-from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Subset, TensorDataset
-from torchvision.datasets import DatasetFolder, ImageFolder
 
-from purenoise.deferred import DeferredSampler
 from purenoise.errors import DataError, RecipeError
 from purenoise.samplers import (
     SAMPLERS,
@@ -27,92 +20,16 @@ from purenoise.samplers import (
     ProgressiveSampler,
     SquareRootSampler,
     effective_number_weights,
-    labels_of,
 )
+from tests.samplercases import LABELS, build
 
-LABELS = [0] * 60 + [1] * 25 + [2] * 10 + [3] * 5
 PROFILES = st.lists(st.integers(1, 300), min_size=1, max_size=6)
-
-
-def build(name: str, labels: object = LABELS, **options: object) -> ClassSampler:
-    """Return a sampler by name."""
-    more = {"epochs": 10} if name == "progressive" else {}
-    return SAMPLERS[name](labels, **more, **options)
 
 
 def drawn(sampler: ClassSampler, epochs: int) -> NDArray[np.int64]:
     """Count the classes of several epochs."""
     order = np.concatenate([sampler.order(e) for e in range(epochs)])
     return np.bincount(sampler.labels[order], minlength=len(sampler.counts))
-
-
-def pairs(labels: list[int]) -> TensorDataset:
-    """Return a data set of nothing and labels."""
-    return TensorDataset(torch.zeros(len(labels)), torch.tensor(labels))
-
-
-SOURCES = {
-    "list": ([0, 1, 1], [0, 1, 1]),
-    "tuple": ((0, 1), [0, 1]),
-    "uint8": (np.array([1, 0], np.uint8), [1, 0]),
-    "tensor": (torch.tensor([2, 0]), [2, 0]),
-    "tensors": (pairs([1, 2]), [1, 2]),
-    "three tensors": (TensorDataset(*torch.tensor([[7, 7], [8, 8], [1, 0]])), [1, 0]),
-    "targets": (SimpleNamespace(targets=[3, 1]), [3, 1]),
-    "tensor targets": (SimpleNamespace(targets=torch.tensor([3, 1])), [3, 1]),
-    "labels": (SimpleNamespace(labels=np.array([0, 2])), [0, 2]),
-    "samples": (SimpleNamespace(samples=[("a.png", 1), ("b.png", 0)]), [1, 0]),
-    "targets none": (SimpleNamespace(targets=None, labels=[5]), [5]),
-    "subset": (Subset(pairs([0, 1, 2]), [2, 0]), [2, 0]),
-    "nested": (Subset(Subset(pairs([0, 1, 2]), [2, 0]), [1]), [0]),
-    "concat": (ConcatDataset([pairs([0, 1]), Subset(pairs([2, 3]), [1])]), [0, 1, 3]),
-    "subset of concat": (Subset(ConcatDataset([pairs([0, 1]), pairs([2])]), [2, 1]), [2, 1]),
-}
-
-
-@pytest.mark.parametrize("kind", SOURCES)
-def test_labels_are_found(kind: str) -> None:
-    """Labels of every kind of source are the ones it holds, as int64."""
-    source, expected = SOURCES[kind]
-    found = labels_of(source)
-    assert found.dtype == np.int64
-    assert found.tolist() == expected
-
-
-def test_labels_of_image_folders(tmp_path: Path) -> None:
-    """Torchvision's folders give their labels without one image being opened."""
-    for name, n in (("cat", 2), ("dog", 1)):
-        (tmp_path / name).mkdir()
-        for i in range(n):
-            Image.new("RGB", (2, 2)).save(tmp_path / name / f"{i}.png")
-
-    def loader(path: str) -> None:
-        raise AssertionError(f"{path} was opened")
-
-    assert labels_of(ImageFolder(str(tmp_path), loader=loader)).tolist() == [0, 0, 1]
-    folder = DatasetFolder(str(tmp_path), loader=loader, extensions=(".png",))
-    assert labels_of(Subset(folder, [2, 0])).tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [
-        (object(), "No labels were found in object"),
-        ([0.0, 1.0], "whole numbers"),
-        ([-1, 0], "whole numbers"),
-        (["cat", "dog"], "whole numbers"),
-        ([[0, 1], [1, 0]], "whole numbers"),
-        ([[0], [1, 2]], "one whole number per image"),
-        ([True, False], "whole numbers"),
-        (SimpleNamespace(targets={"a": 1}), "whole numbers"),
-        ([], "whole numbers"),
-        (np.array([0, 2**63], np.uint64), "got 9223372036854775808; at most 92233720368547758"),
-    ],
-)
-def test_what_has_no_labels_is_refused(source: object, words: str) -> None:
-    """A source without usable labels is refused in a sentence."""
-    with pytest.raises(DataError, match=words):
-        ClassBalancedSampler(source)
 
 
 @pytest.mark.parametrize(
@@ -251,103 +168,6 @@ def test_global_random_state_is_left_alone(name: str) -> None:
         assert list(build(name)) == first
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-@given(stop=st.integers(0, 100))
-@settings(max_examples=12, deadline=None, derandomize=True)
-def test_resume_at_any_image(name: str, stop: int) -> None:
-    """A sampler stopped after any image goes on, in a new process, with exactly the rest."""
-    whole = build(name, seed=4)
-    whole.set_epoch(3)
-    expected = list(whole)
-    broken = build(name, seed=4)
-    broken.set_epoch(3)
-    images = iter(broken)
-    head = [next(images) for _ in range(stop)]
-    resumed = build(name, seed=4)
-    resumed.load_state_dict(broken.state_dict())
-    resumed.set_epoch(resumed.epoch)  # what a training loop does at the head of each epoch
-    assert resumed.state_dict() == broken.state_dict() == {"epoch": 3, "done": stop}
-    assert head + list(resumed) == expected
-    assert list(resumed) == whole.order(4).tolist()  # a resumed place holds for one iteration
-    resumed.set_epoch(4)
-    assert len(list(resumed)) == 100
-
-
-def test_a_glance_does_not_use_up_images() -> None:
-    """Looking at the first batch does not shorten the epoch that follows."""
-    loader = DataLoader(pairs(LABELS), batch_size=10, sampler=ClassBalancedSampler(LABELS))
-    next(iter(loader))
-    assert sum(len(labels) for _, labels in loader) == 100
-
-
-@pytest.mark.parametrize("stop", [0, 1, 4, 13])
-def test_resume_inside_a_data_loader(stop: int) -> None:
-    """A DataLoader stopped after any step resumes at the next, with the same batches."""
-
-    def loader(sampler: ClassSampler) -> DataLoader:
-        batches = BatchSampler(sampler, batch_size=8, drop_last=False)
-        return DataLoader(torch.arange(100), batch_sampler=batches, num_workers=0)
-
-    expected = [batch.tolist() for batch in loader(ClassBalancedSampler(LABELS, seed=1))]
-    sampler = ClassBalancedSampler(LABELS, seed=1)
-    batches = iter(loader(sampler))
-    head = [next(batches).tolist() for _ in range(stop)]
-    assert sampler.state_dict()["done"] == min(100, 8 * stop)
-    resumed = ClassBalancedSampler(LABELS, seed=1)
-    resumed.load_state_dict(sampler.state_dict(done=min(100, 8 * stop)))
-    assert head + [batch.tolist() for batch in loader(resumed)] == expected
-
-
-@given(n=st.integers(1, 60), replicas=st.integers(1, 7))
-@settings(max_examples=40, deadline=None, derandomize=True)
-def test_ranks_can_share_an_epoch_exactly(n: int, replicas: int) -> None:
-    """The ranks' images together are the one epoch, none twice and none left out."""
-    labels = [0] * n
-    parts = [
-        InstanceSampler(labels, num_replicas=replicas, rank=r, even=False) for r in range(replicas)
-    ]
-    found = [list(part) for part in parts]
-    assert [len(part) for part in parts] == [len(images) for images in found]
-    assert sorted(i for images in found for i in images) == list(range(n))
-
-
-@given(n=st.integers(1, 60), replicas=st.integers(1, 7))
-@settings(max_examples=40, deadline=None, derandomize=True)
-def test_ranks_have_equally_many_images(n: int, replicas: int) -> None:
-    """The ranks' images together are the one epoch, filled up from its head to equal parts."""
-    labels = [0] * n
-    parts = [InstanceSampler(labels, num_replicas=replicas, rank=r) for r in range(replicas)]
-    found = [list(part) for part in parts]
-    each = -(-n // replicas)
-    assert [len(part) for part in parts] == [len(images) for images in found] == [each] * replicas
-    together = [images[i] for i in range(each) for images in found]
-    order = list(InstanceSampler(labels))
-    assert sorted(together[:n]) == list(range(n))
-    assert together == [order[i % n] for i in range(each * replicas)]
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.parametrize("replicas", [2, 4])
-def test_ranks_have_the_batches_of_one_process(name: str, replicas: int) -> None:
-    """R ranks with batch B / R show at each step the B images that one process shows."""
-    size = 8
-    one = list(build(name, seed=2))
-    ranks = [list(build(name, seed=2, num_replicas=replicas, rank=r)) for r in range(replicas)]
-    share = size // replicas
-    whole = np.resize(one, len(ranks[0]) * replicas).tolist()  # filled up from its head
-    for step in range(-(-len(whole) // size)):
-        together = [i for part in ranks for i in part[step * share : (step + 1) * share]]
-        assert sorted(together) == sorted(whole[step * size : (step + 1) * size])
-
-
-def test_ranks_resume_alone() -> None:
-    """A rank that resumes goes on with its own images."""
-    whole = list(ClassBalancedSampler(LABELS, num_replicas=3, rank=1))
-    resumed = ClassBalancedSampler(LABELS, num_replicas=3, rank=1)
-    resumed.load_state_dict({"epoch": 0, "done": 7})
-    assert list(resumed) == whole[7:]
-
-
 @given(profile=st.lists(st.integers(1, 5000), min_size=1, max_size=8), beta=st.floats(0, 0.9999))
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_effective_number_weights_follow_the_formula(profile: list[int], beta: float) -> None:
@@ -378,63 +198,6 @@ def test_effective_number_refuses_beta(beta: float) -> None:
         effective_number_weights([1, 2], beta)
     with pytest.raises(RecipeError, match="beta is"):
         EffectiveNumberSampler([0, 1], beta=beta)
-
-
-def test_each_iteration_draws_the_next_epoch():
-    """A loop that never calls set_epoch sees another order each time, as with torch's samplers."""
-    sampler = ClassBalancedSampler([0] * 900 + [1] * 100)
-    first, second = list(sampler), list(sampler)
-    assert first == sampler.order(0).tolist()
-    assert second == sampler.order(1).tolist()
-    sampler.set_epoch(0)
-    assert list(sampler) == first
-    assert list(sampler) == second
-
-
-def test_resumed_iteration_goes_on_with_the_next_epoch():
-    """After the rest of an interrupted epoch comes the epoch after it."""
-    sampler = ClassBalancedSampler([0] * 20 + [1] * 5)
-    sampler.load_state_dict({"epoch": 3, "done": 10})
-    assert list(sampler) == sampler.order(3)[10:].tolist()
-    assert list(sampler) == sampler.order(4).tolist()
-
-
-def test_deferred_is_plain_then_balanced():
-    """Before its start a deferred sampler is the plain one, afterwards the class-balanced one."""
-    labels = np.repeat([0, 1, 2], [50, 9, 3])
-    deferred = DeferredSampler(labels, start=2, seed=7)
-    plain, balanced = (kind(labels, seed=7) for kind in (InstanceSampler, ClassBalancedSampler))
-    for epoch in range(4):
-        same = plain if epoch < 2 else balanced
-        assert list(deferred) == same.order(epoch).tolist()
-        assert np.array_equal(deferred.class_shares(epoch), same.class_shares(epoch))
-
-
-def test_deferred_from_the_start_is_class_balanced():
-    """A start of 0 is allowed, and means that nothing is deferred."""
-    balanced = ClassBalancedSampler(LABELS, seed=3)
-    assert list(DeferredSampler(LABELS, start=0, seed=3)) == list(balanced)
-
-
-def test_deferred_is_shared_and_resumed_like_the_others():
-    """Processes split both stretches exactly, and a sampler resumes across the start."""
-    labels = np.repeat([0, 1], [9, 4])
-    whole = DeferredSampler(labels, start=1)
-    ranks = [DeferredSampler(labels, start=1, num_replicas=2, rank=r) for r in range(2)]
-    for epoch in range(2):
-        parts = [list(rank) for rank in ranks]
-        filled = np.resize(whole.order(epoch), 14)
-        assert parts == [filled[r::2].tolist() for r in range(2)]
-    resumed = DeferredSampler(labels, start=1)
-    resumed.load_state_dict({"epoch": 1, "done": 5})
-    assert list(resumed) == whole.order(1)[5:].tolist()
-
-
-@pytest.mark.parametrize("start", [-1, 2.0, True, "2"])
-def test_deferred_start_is_an_epoch(start):
-    """The start is a whole number from 0 on, and the error says which is usual."""
-    with pytest.raises(RecipeError, match=r"whole number of epochs from 0 on.*\nGive the epoch"):
-        DeferredSampler([0, 1], start=start)
 
 
 class Fixed:
@@ -477,12 +240,6 @@ def test_the_shortest_courses_of_the_progressive_sampler(epochs: int, balanced: 
     assert balanced == 1 or sampler.class_shares(1).tolist() == [0.625, 0.375]
 
 
-def test_methods_that_are_called_like_labels_are_no_labels() -> None:
-    """What can be called is passed over, and the next name is looked at."""
-    source = SimpleNamespace(targets=lambda: [9], labels=[1, 0])
-    assert labels_of(source).tolist() == [1, 0]
-
-
 @pytest.mark.parametrize("labels", [[0, 0], [0, 1], [1, 0, 2]])
 def test_classes_may_be_as_many_as_images_and_no_more(labels: list[int]) -> None:
     """The number of classes is that of the labels, or what is given, if all of them have images."""
@@ -504,16 +261,3 @@ def test_no_images_at_all_are_refused(options: dict[str, int], words: str) -> No
     """An empty array of labels gets a sentence, with and without a number of classes."""
     with pytest.raises(DataError, match=words):
         ClassBalancedSampler(np.zeros(0, np.int64), **options)
-
-
-def test_the_place_is_counted_anew_in_each_epoch() -> None:
-    """In the second epoch, and after it, a state says how many images of that epoch were read."""
-    sampler = ClassBalancedSampler(LABELS)
-    for epoch in range(3):
-        images = iter(sampler)
-        for _ in range(7):
-            next(images)
-        assert sampler.state_dict() == {"epoch": epoch, "done": 7}
-        assert sampler.state_dict(done=3) == {"epoch": epoch, "done": 3}  # a loader read ahead
-        assert len(list(images)) == 93
-        assert sampler.state_dict() == {"epoch": epoch, "done": 100}
