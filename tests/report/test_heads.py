@@ -16,7 +16,7 @@ from purenoise.report.methodheads import methods_said
 from purenoise.report.overview import summary_section
 from purenoise.yamlfile import head_sentence
 
-from .fakeruns import fake_run
+from ..fakeruns import fake_run
 
 
 def said(root: Path, *methods: str) -> list[str]:

@@ -15,7 +15,7 @@ from purenoise.report.metrictables import ACCURACIES, OTHERS, differences_tables
 from purenoise.report.wording import HEADS, number
 from purenoise.terminal.tables import percent
 
-from .fakeruns import fake_run
+from ..fakeruns import fake_run
 
 METHODS = ("drs", "erm", "rs", "rw", "drw", "open", "focal", "balanced-softmax", "open+ldam",
            "crt", "lws", "mixup")  # fmt: skip

@@ -19,7 +19,7 @@ from purenoise.report.page import build
 from purenoise.report.pictures import _examples
 from purenoise.report.provenance import notes_section
 
-from .fakeruns import fake_run, fake_runs
+from ..fakeruns import fake_run, fake_runs
 
 
 def read(root: Path) -> Comparison:

@@ -5,106 +5,31 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-import html
 import io
 import json
 import re
-from html.parser import HTMLParser
 from itertools import pairwise
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from purenoise.errors import DataError, RunError
 from purenoise.lab.comparison import analyse
 from purenoise.lab.intervals import compare_pair
 from purenoise.lab.records import METRICS, read_records
 from purenoise.lab.verdicts import verdict
 from purenoise.methodfile import known_methods, load_method
-from purenoise.report import report_runs, write_report
-from purenoise.report.command import report_words
-from purenoise.report.figures import SERIES, draw, style
-from purenoise.report.markdown import escape
-from purenoise.report.write import report_place, write_run_report
+from purenoise.report import report_runs
+from purenoise.report.figures import style
+from tests.report.support import Page, make
 
-from .fakeruns import fake_logits, fake_run, fake_runs
+from ..fakeruns import fake_logits, fake_run, fake_runs
 
 SKILLS = {"drs": 1.2, "erm": 0.8, "open": 2.0}
+
+
 HOSTILE = (
     "<script>alert(1)</script>", "\u202egnp.exe\x1b[31m", "$\\frac{a}{b}$ & |x|", "=HYPERLINK(1)",
 )  # fmt: skip
-VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
-
-
-class Page(HTMLParser):
-    """A page taken apart: elements with attributes and depth, and text; refuses bad nesting."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.scripts: list[str] = []
-        self.open: list[str] = []
-        self.goes_on = False
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        """Note an element."""
-        self.elements.append((tag, dict(attrs)))
-        self.goes_on = tag == "wbr"  # a place where a name may be broken is seen by nobody
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        """Note an element without content."""
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        """Check that what closes is what was open."""
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        """Keep what a reader sees, and scripts apart."""
-        if self.open and self.open[-1] == "script":
-            self.scripts.append(data)
-        elif self.goes_on:
-            self.texts[-1] += data
-        elif not self.open or self.open[-1] != "style":
-            self.texts.append(data)
-        self.goes_on = False
-
-    @property
-    def text(self) -> str:
-        """All that a reader sees, on one line."""
-        return " ".join(" ".join(self.texts).split())
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        """Return the attributes of all elements of a kind."""
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return runs of three methods with three seeds."""
-    return fake_runs(tmp_path_factory.mktemp("runs"), SKILLS)
-
-
-@pytest.fixture(scope="module")
-def files(root, tmp_path_factory) -> tuple[str, str, str]:
-    """Return their report as HTML, Markdown and CSV."""
-    place = tmp_path_factory.mktemp("report") / "report.html"
-    _, written = report_runs([root], out=place)
-    assert [f.name for f in written] == ["report.html", "report.md", "report.csv"]
-    return tuple(f.read_text(encoding="utf-8") for f in written)
-
-
-def make(*folders: Path, out: Path, **options) -> Page:
-    """Make a report and take its page apart."""
-    _, written = report_runs(list(folders), out=out, **options)
-    return Page(written[0].read_text(encoding="utf-8"))
 
 
 def test_verdicts_come_first_and_numbers_are_those_of_the_runs(root, files):
@@ -294,103 +219,6 @@ def test_eight_methods_with_ten_seeds_stay_small(tmp_path):
     assert len({style(i) for i in range(32)}) == 32
 
 
-def test_same_runs_same_page(root, tmp_path, files):
-    """A report made again is the same, byte for byte, whatever was drawn before."""
-    make(root / "erm", out=tmp_path / "other.html")
-    make(root, out=tmp_path / "r.html")
-    assert (tmp_path / "r.html").read_text() == files[0]
-
-
-def test_colours_are_variables(files):
-    """No colour is left in a drawing that would not change with the page."""
-    drawings = re.findall(r"<svg.*?</svg>", files[0], re.S)
-    assert not any(re.search(r"#[0-9a-f]{6}\b", d) for d in drawings)
-    for i in range(len(SERIES)):
-        assert files[0].count(f"--s{i}:") == 3  # light, dark, print
-
-
-def test_a_drawing_takes_any_text():
-    """Mathematics, markup and letters that no font has are drawn as text, without a warning."""
-    odd = "$x$ <b> \U0001f40d \u05d0 {0}"
-    figure = draw("t", "T <i>", "D", "C", 1.0, lambda d: d.subplots().set_title(odd))
-    assert "$x$ &lt;b&gt; \U0001f40d \u05d0 {0}" in figure.svg
-    assert "T &lt;i&gt;" in figure.svg
-
-
-def test_markdown_escapes():
-    """What means something in Markdown is shown as it is, on one line."""
-    assert escape("a|b\n<c> *d* [e](f)") == r"a\|b \<c\> \*d\* \[e\]\(f\)"
-
-
-def test_words_of_the_command(tmp_path, monkeypatch):
-    """Folders and options are told apart, also where a folder's name has an equals sign."""
-    monkeypatch.chdir(tmp_path)
-    Path("lr=0.1").mkdir()
-    assert report_words(["lr=0.1", "out=a.html", "no_class=x"]) == (
-        ["lr=0.1"], {"out": "a.html", "no_class": "x"},
-    )  # fmt: skip
-    for words, message in (
-        (["a", "bseline=drs"], "Unknown option 'bseline'"),
-        (["out=a.html"], "No run was named"),
-        (["a", "mixed=perhaps"], "mixed=perhaps cannot be read"),
-        (["a", "out="], "out= has no value"),
-        (["a", "out=b.html", "out=c.html"], "out= is given twice"),
-    ):
-        with pytest.raises(RunError, match=re.escape(message)):
-            report_words(words)
-
-
-def test_where_the_report_goes(tmp_path):
-    """One folder gets it inside; several: here; another kind of file is refused."""
-    assert report_place([tmp_path], None) == tmp_path / "report.html"
-    assert report_place(["a", "b"], None) == Path("report.html")
-    assert report_place(["a"], tmp_path) == tmp_path / "report.html"
-    with pytest.raises(RunError, match=r"does not end in \.html"):
-        report_place(["a"], "r.pdf")
-
-
-def test_nothing_of_ones_own_is_overwritten(root, tmp_path):
-    """A page or table that is no report is left alone; a report is replaced."""
-    for name in ("r.html", "r.md", "r.csv"):
-        mine = tmp_path / name
-        mine.write_text("my own words")
-        with pytest.raises(RunError, match="is no report of purenoise"):
-            report_runs([root / "erm"], out=tmp_path / "r.html")
-        assert {p.name for p in tmp_path.iterdir()} == {name}
-        assert mine.read_text() == "my own words"
-        mine.unlink()
-    for _ in range(2):
-        report_runs([root / "erm"], out=tmp_path / "r.html")
-    assert {p.name for p in tmp_path.iterdir()} == {"r.html", "r.md", "r.csv"}
-
-
-def test_page_of_a_run_after_training(tmp_path):
-    """After training a page lies in the folder; a finished run that has one keeps it."""
-    folder = fake_run(tmp_path / "run")
-    run = SimpleNamespace(folder=folder, trained=True, summary={"test": {}})
-    assert write_run_report(run) == folder / "report.html"
-    (folder / "report.html").write_text("kept")
-    run.trained = False
-    assert write_run_report(run) is None
-    assert (folder / "report.html").read_text() == "kept"
-    run.summary = {"test": None}
-    assert write_run_report(run) is None
-
-
-def test_a_comparison_is_written_as_it_is(root, tmp_path):
-    """A comparison in hand, with labels of its own, is written without reading runs again."""
-    records, _ = read_records([root / "drs", root / "open"])
-    written = write_report(analyse(records), tmp_path / "sub" / "c.html", beside=False)
-    assert written == [tmp_path / "sub" / "c.html"]
-
-
-def test_no_class_folder_must_be_one(root, tmp_path):
-    """A folder of images of no class that does not exist is refused before anything is written."""
-    with pytest.raises((DataError, RunError)):
-        report_runs([root / "erm"], out=tmp_path / "r.html", no_class=tmp_path / "nowhere")
-    assert not list(tmp_path.iterdir())
-
-
 def test_damaged_probes_count_as_none(tmp_path):
     """Probes that lack a number are not shown, and nothing breaks."""
     run = fake_run(tmp_path / "run")
@@ -418,16 +246,6 @@ def test_every_method_is_described(tmp_path, method):
     spec = load_method(method)
     assert spec.loss.name in said
     assert ("delta" in said) == any(phase.noise == "open" for phase in spec.phases)
-
-
-def test_drawings_leave_names_as_they_are() -> None:
-    """A class whose name looks like a colour or an identifier is shown so; tags are adapted."""
-    name = '#0072b2 id="q" url(#x)'
-    figure = draw("k", "t", "d", "c", 2.0, lambda page: page.subplots().set_title(name))
-    text = html.unescape(re.sub(r"<[^>]*>", "", str(figure.svg)))
-    assert name in text
-    assert 'id="k-figure_1"' in figure.svg
-    assert "#1b2530" not in figure.svg
 
 
 def test_notes_of_some_methods_say_of_which(tmp_path):

@@ -1,0 +1,1 @@
+"""The report: what it says of runs, and how it says it."""
