@@ -19,7 +19,7 @@ FENCE = re.compile(r"^( *)(```+)([^\n`]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOT
 NOT_RUN = {"text"}  # the word for what is shown and not run
 # Which test runs the blocks of a page, and of which languages. yaml: the commands beside it use it.
 RUN_BY: dict[str, tuple[str, set[str]]] = {
-    "adjusting.md": ("tests/e2e/test_adjust.py", {"sh"}),
+    "adjusting.md": ("tests/e2e/adjusting/test_words.py", {"sh"}),
     "api.md": ("tests/test_doctests.py", {"pycon"}),
     "comparing.md": ("tests/e2e/test_pages_run.py", {"sh"}),
     "data.md": ("tests/e2e/test_data_sets.py", {"sh", "python"}),

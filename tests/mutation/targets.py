@@ -10,24 +10,29 @@ from __future__ import annotations
 
 STEP = ("test_noise_pass", "test_twopass")
 BATCH_NORM = ("test_darbn", "test_masked", "test_synced_layer", *STEP, "test_conversion")
+KINDS_OF_BATCH_NORM = ("test_batch_norm_kinds", "test_batch_norm_training")
+NOISE_KINDS = ("test_noise_kinds", "test_noise_folder", "test_noise_recipes")
+SAMPLERS = ("test_samplers", "test_labels", "test_samplers_resume", "test_deferred_sampler")
+LOSSES = ("test_losses", "test_losses_inputs", "test_label_aware_smoothing")
+MIXING = ("test_mixing", "test_mixing_plan")
 
 TESTS: dict[str, tuple[str, ...]] = {
-    "noise": ("test_noise", "test_noise_kinds", "test_inloop"),
-    "noisesource": ("test_noise_kinds",),
+    "noise": ("test_noise", *NOISE_KINDS, "test_inloop"),
+    "noisesource": NOISE_KINDS,
     "darbn": BATCH_NORM,
     "masked": ("test_masked", "test_darbn"),
     "maskedpass": ("test_masked", "test_training"),
     "passes": (*STEP, "test_darbn", "test_conversion"),
     "twopass": ("test_noise_pass", "test_twopass", "test_inloop"),
-    "exactness": (*STEP, "test_darbn", "test_conversion", "test_batch_norm_kinds"),
+    "exactness": (*STEP, "test_darbn", "test_conversion", *KINDS_OF_BATCH_NORM),
     "conversion": ("test_conversion", "test_noise_pass", "test_timm"),
-    "longtail": ("test_longtail", "test_samplers", "test_noise", "test_priors"),
-    "samplers": ("test_samplers", "test_plan", "test_inloop"),
-    "deferred": ("test_inloop", "test_samplers"),
-    "losses": ("test_losses", "test_priors"),
-    "lossbase": ("test_losses", "test_mixing", "test_priors"),
-    "mixedlabels": ("test_mixing", "test_losses"),
-    "draws": ("test_draws", "test_augment", "test_mixing", "test_auto_ops"),
+    "longtail": ("test_longtail", *SAMPLERS, "test_noise", "test_priors"),
+    "samplers": (*SAMPLERS, "test_plan", "test_inloop"),
+    "deferred": ("test_inloop", *SAMPLERS),
+    "losses": (*LOSSES, "test_priors"),
+    "lossbase": (*LOSSES, *MIXING, "test_priors"),
+    "mixedlabels": (*MIXING, *LOSSES),
+    "draws": ("test_draws", "test_augment", *MIXING, "test_auto_ops"),
 }
 # Slow for what they add: whole runs, and large networks where small ones are tried.
 LEFT_OUT = (

@@ -1,0 +1,1 @@
+"""LDAM-DRW's command line: its flags, its files, its rules, on tiny files in CIFAR's layout."""
