@@ -18,14 +18,8 @@ from purenoise.losses import (
 )
 
 Array = NDArray[np.float64]
-
-
 COUNTS = [500, 60, 7, 1]
-
-
 WEIGHT = [0.2, 0.7, 1.1, 2.0]
-
-
 B, C = 24, 4
 
 

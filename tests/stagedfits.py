@@ -15,8 +15,6 @@ from purenoise.recipe import Recipe, load_recipe
 from purenoise.training import Fit
 
 SHORT = ("epochs=4", "batch_size=128", "warmup=0", "defer=0.5", "precision=float64")
-
-
 STAGED = ["crt", "lws", "weight-balancing"]
 
 

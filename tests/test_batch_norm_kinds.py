@@ -23,11 +23,7 @@ from purenoise.speed import Switches
 from purenoise.step import Step
 
 Array = NDArray[np.float64]
-
-
 EPS, MOMENTUM = 1e-5, 0.1
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

@@ -24,8 +24,6 @@ from purenoise.recipe import Recipe, load_recipe
 from purenoise.training import Fit, Interrupted, State
 
 SHORT = ("epochs=4", "batch_size=128", "warmup=0", "defer=0.5", "precision=float64")
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

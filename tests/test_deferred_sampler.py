@@ -11,7 +11,8 @@ from purenoise.samplers import (
     ClassBalancedSampler,
     InstanceSampler,
 )
-from tests.samplercases import LABELS
+
+from .samplercases import LABELS
 
 
 def test_deferred_is_plain_then_balanced():

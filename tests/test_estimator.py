@@ -25,15 +25,14 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 import purenoise as pn
 from purenoise.errors import RunError
 from purenoise.metrics import probabilities
-from tests.estimatordata import COUNTS, X_TEST, Y_TEST, X, Y, quick
+
+from .estimatordata import COUNTS, X_TEST, Y_TEST, X, Y, quick
 
 # Checks of scikit-learn that fail, each with its reason; five at most. docs/inloop.md lists them.
 EXPECTED_FAILURES: dict[str, str] = {}
 
 
 ARRAY_API = "check_array_api_input"  # runs only with a variable that is read at import: see below
-
-
 CHECKED = pn.OPeNClassifier(
     image_shape="auto", epochs=4, batch_size=32, augment="none", random_state=0
 )

@@ -11,7 +11,8 @@ from sklearn.exceptions import NotFittedError
 
 import purenoise as pn
 from purenoise.errors import DataError, ModelError, PureNoiseError, TrainingError
-from tests.estimatordata import X, Y, quick
+
+from .estimatordata import X, Y, quick
 
 
 def test_parameters_are_refused_all_at_once():

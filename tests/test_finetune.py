@@ -24,7 +24,8 @@ from purenoise.recipe import load_recipe
 from purenoise.speed import Switches
 from purenoise.training import Fit, Interrupted, State
 from purenoise.twopass import two_pass
-from tests.reference import images, mixed_batch
+
+from .reference import images, mixed_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = ("epochs=3", "batch_size=64", "warmup=0", "defer=0.3", "precision=float64")

@@ -22,7 +22,8 @@ from purenoise.plan import plan_epoch
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.runtime import AUGMENT, HEAD, generator, stream_seed
 from purenoise.speed import Switches
-from tests.stagedfits import STAGED, fit_of, parts, recipe_of
+
+from .stagedfits import STAGED, fit_of, parts, recipe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -21,14 +21,11 @@ from purenoise.models import build_model
 from purenoise.network import load_run
 from purenoise.posthoc.heads import prior_shift, tau_normalize
 from purenoise.recipe import load_recipe
-from tests.stagedfits import SHORT, STAGED, parts, recipe_of
+
+from .stagedfits import SHORT, STAGED, parts, recipe_of
 
 ADJUSTED = ["logit-adjustment", "tau-norm"]
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 COMBINED = ["open+crt", "crt+focal", "drs+tau-norm", "open+logit-adjustment",
             "deferred-logit-adjustment"]  # fmt: skip
 

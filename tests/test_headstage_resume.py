@@ -13,7 +13,8 @@ from purenoise.experiment import run_recipe
 from purenoise.lab.sharing import prefix_key
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.training import Interrupted, State
-from tests.stagedfits import SHORT, STAGED, fit_of, recipe_of
+
+from .stagedfits import SHORT, STAGED, fit_of, recipe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

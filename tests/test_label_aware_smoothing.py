@@ -13,7 +13,8 @@ from purenoise.losses import (
     LabelAwareSmoothingLoss,
     class_smoothing,
 )
-from tests.lossoracles import COUNTS, WEIGHT, B, C, batch, build, one_hot, oracle, soft_targets
+
+from .lossoracles import COUNTS, WEIGHT, B, C, batch, build, one_hot, oracle, soft_targets
 
 
 def smoothing_of(n: int, head: float, tail: float, shape: str) -> float:

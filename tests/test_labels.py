@@ -17,7 +17,8 @@ from purenoise.samplers import (
     ClassBalancedSampler,
     labels_of,
 )
-from tests.samplercases import pairs
+
+from .samplercases import pairs
 
 SOURCES = {
     "list": ([0, 1, 1], [0, 1, 1]),

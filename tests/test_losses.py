@@ -15,7 +15,8 @@ from purenoise.losses import (
     LogitAdjustedLoss,
     build_loss,
 )
-from tests.lossoracles import (
+
+from .lossoracles import (
     CASES,
     COUNTS,
     WEIGHT,

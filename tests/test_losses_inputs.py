@@ -23,7 +23,8 @@ from purenoise.losses import (
     class_smoothing,
 )
 from purenoise.methodfile import LOSS_OPTIONS
-from tests.lossoracles import (
+
+from .lossoracles import (
     COUNTS,
     WEIGHT,
     B,

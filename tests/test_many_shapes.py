@@ -26,8 +26,9 @@ from purenoise.noise import replacement_probabilities
 from purenoise.samplers import SAMPLERS, ClassBalancedSampler, effective_number_weights
 from purenoise.twopass import two_pass
 
+from .darbncases import LAYERS
 from .reference import Oracle, dar_bn_oracle, mixed_batch
-from .test_darbn import LAYERS, two_calls
+from .test_darbn import two_calls
 
 Array = NDArray[np.float64]
 STOPS = ("branch", "affine", "none")

@@ -21,7 +21,8 @@ from purenoise.noisesource import (
 )
 from purenoise.prepare import placed
 from purenoise.recipe import load_recipe
-from tests.noisekinds import KINDS, drawn, pixels, recipe_of
+
+from .noisekinds import KINDS, drawn, pixels, recipe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

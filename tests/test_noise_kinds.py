@@ -20,7 +20,8 @@ from purenoise.prepare import prepare
 from purenoise.recipe import Recipe, load_recipe
 from purenoise.runtime import PIXELS, generator, stream_seed
 from purenoise.training import Fit, Interrupted, State
-from tests.noisekinds import KINDS, drawn, pixels, recipe_of, rows_of, source_of
+
+from .noisekinds import KINDS, drawn, pixels, recipe_of, rows_of, source_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,7 +16,8 @@ from purenoise.data.digits import load_digits
 from purenoise.errors import RecipeError
 from purenoise.prepare import prepare
 from purenoise.recipe import load_recipe
-from tests.noisekinds import KINDS
+
+from .noisekinds import KINDS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

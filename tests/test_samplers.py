@@ -21,7 +21,8 @@ from purenoise.samplers import (
     SquareRootSampler,
     effective_number_weights,
 )
-from tests.samplercases import LABELS, build
+
+from .samplercases import LABELS, build
 
 PROFILES = st.lists(st.integers(1, 300), min_size=1, max_size=6)
 

@@ -15,7 +15,8 @@ from purenoise.samplers import (
     ClassSampler,
     InstanceSampler,
 )
-from tests.samplercases import LABELS, build, pairs
+
+from .samplercases import LABELS, build, pairs
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

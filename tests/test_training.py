@@ -34,8 +34,6 @@ from purenoise.training import Fit, Interrupted, State
 from .reference import mixed_batch
 
 Forward = Callable[[nn.Module, Tensor, Tensor | None], Tensor]
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

@@ -37,7 +37,8 @@ from purenoise.optimizer import build_optimizer
 from purenoise.speed import Switches
 from purenoise.step import Step
 from purenoise.trainsection import Train
-from tests.test_timm import SMALLEST, small_input
+
+from .test_timm import SMALLEST, small_input
 
 timm = pytest.importorskip("timm")
 

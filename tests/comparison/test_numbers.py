@@ -14,9 +14,9 @@ from purenoise.errors import RecipeError
 from purenoise.lab.verdicts import verdict
 from purenoise.metrics import evaluate_logits
 from purenoise.terminal.comparisontables import print_comparison
-from tests.comparison.support import accuracies, compared, edited
 
 from ..fakeruns import COUNTS, fake_run
+from .support import accuracies, compared, edited
 
 
 def test_means_and_intervals_are_students(root):

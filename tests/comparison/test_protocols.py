@@ -12,9 +12,9 @@ import pytest
 from purenoise.errors import RunError
 from purenoise.lab.records import read_records
 from purenoise.metrics import evaluate_logits
-from tests.comparison.support import accuracies, compared, edited
 
 from ..fakeruns import COUNTS, fake_logits, fake_run, fake_runs
+from .support import accuracies, compared, edited
 
 
 def test_other_protocols_are_refused_unless_mixed(root, tmp_path):

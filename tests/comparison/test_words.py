@@ -15,9 +15,9 @@ from purenoise.lab.power import PEEKING
 from purenoise.lab.records import read_records
 from purenoise.lab.verdicts import verdict, verdicts
 from purenoise.terminal.comparisontables import print_comparison
-from tests.comparison.support import compared
 
 from ..fakeruns import fake_run, fake_runs
+from .support import compared
 
 
 def test_one_seed_gives_no_interval_and_no_conclusion(root):

@@ -12,7 +12,8 @@ from purenoise.data.folder import load_folder
 from purenoise.data.scan import scan_folder
 from purenoise.data.types import Split
 from purenoise.errors import DataError
-from tests.data.folders import everything, noted, write, write_classes
+
+from .folders import everything, noted, write, write_classes
 
 
 def test_pixels_labels_and_names(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from purenoise.data.folder import FileImages, load_folder, load_image
 from purenoise.data.scan import scan_folder
 from purenoise.data.types import MemoryImages
 from purenoise.errors import DataError
-from tests.data.folders import everything, noted, write, write_classes
+
+from .folders import everything, noted, write, write_classes
 
 
 def test_grey_and_colour(tmp_path: Path) -> None:

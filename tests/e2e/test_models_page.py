@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.e2e.support import Command
 from tests.models.published import environment, publish
+
+from .support import Command
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 FENCE = r"```{}\n(.*?)```"

@@ -9,7 +9,8 @@ see a mutant.
 from __future__ import annotations
 
 STEP = ("test_noise_pass", "test_twopass")
-BATCH_NORM = ("test_darbn", "test_masked", "test_synced_layer", *STEP, "test_conversion")
+DARBN = ("test_darbn", "test_darbn_layers")
+BATCH_NORM = (*DARBN, "test_masked", "test_synced_layer", *STEP, "test_conversion")
 KINDS_OF_BATCH_NORM = ("test_batch_norm_kinds", "test_batch_norm_training")
 NOISE_KINDS = ("test_noise_kinds", "test_noise_folder", "test_noise_recipes")
 SAMPLERS = ("test_samplers", "test_labels", "test_samplers_resume", "test_deferred_sampler")
@@ -20,12 +21,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     "noise": ("test_noise", *NOISE_KINDS, "test_inloop"),
     "noisesource": NOISE_KINDS,
     "darbn": BATCH_NORM,
-    "masked": ("test_masked", "test_darbn"),
+    "masked": ("test_masked", *DARBN),
     "maskedpass": ("test_masked", "test_training"),
-    "passes": (*STEP, "test_darbn", "test_conversion"),
+    "passes": (*STEP, *DARBN, "test_conversion"),
     "twopass": ("test_noise_pass", "test_twopass", "test_inloop"),
-    "exactness": (*STEP, "test_darbn", "test_conversion", *KINDS_OF_BATCH_NORM),
-    "conversion": ("test_conversion", "test_noise_pass", "test_timm"),
+    "exactness": (*STEP, *DARBN, "test_conversion", *KINDS_OF_BATCH_NORM),
+    "conversion": ("test_conversion", "test_conversion_timm", "test_noise_pass", "test_timm"),
     "longtail": ("test_longtail", *SAMPLERS, "test_noise", "test_priors"),
     "samplers": (*SAMPLERS, "test_plan", "test_inloop"),
     "deferred": ("test_inloop", *SAMPLERS),

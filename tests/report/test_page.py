@@ -20,13 +20,11 @@ from purenoise.lab.verdicts import verdict
 from purenoise.methodfile import known_methods, load_method
 from purenoise.report import report_runs
 from purenoise.report.figures import style
-from tests.report.support import Page, make
 
 from ..fakeruns import fake_logits, fake_run, fake_runs
+from .support import Page, make
 
 SKILLS = {"drs": 1.2, "erm": 0.8, "open": 2.0}
-
-
 HOSTILE = (
     "<script>alert(1)</script>", "\u202egnp.exe\x1b[31m", "$\\frac{a}{b}$ & |x|", "=HYPERLINK(1)",
 )  # fmt: skip

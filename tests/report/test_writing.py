@@ -17,9 +17,9 @@ from purenoise.report.command import report_words
 from purenoise.report.figures import SERIES, draw
 from purenoise.report.markdown import escape
 from purenoise.report.write import report_place, write_run_report
-from tests.report.support import make
 
 from ..fakeruns import fake_run
+from .support import make
 
 
 def test_same_runs_same_page(root, tmp_path, files):
