@@ -18,19 +18,19 @@ from typing import Any
 from purenoise.errors import RunError
 from purenoise.lab.adjustedruns import label_of_adjusted
 from purenoise.lab.comparison import analyse
-from purenoise.lab.records import METHOD_KEYS, METRICS, Record, read_records
+from purenoise.lab.records import METHOD_KEYS, METRICS, Record, read_records, what_counts
 from purenoise.recipe import Recipe, load_recipe, recipe_names
 
 HERE = Path(__file__).parent
 FIRST = ("table", "recipe", "data", "imbalance", "ratio", "subset", "subset_sha256",
-         "architecture", "augmentation", "epochs", "batch", "protocol", "method",
-         "seed")  # fmt: skip
+         "architecture", "augmentation", "epochs", "batch", "protocol", "every", "about",
+         "method", "seed")  # fmt: skip
 LAST = ("optimistic", "selection", "seconds", "command", "commit", "hardware", "versions",
         "digest")  # fmt: skip
 COLUMNS = (*FIRST, *METRICS, *LAST)
 KEY = ("method", "digest", "seed", "hardware", "versions")  # one run may be adjusted in many ways
 ONE_TABLE = ("data", "imbalance", "ratio", "subset_sha256", "architecture", "augmentation",
-             "epochs", "batch", "protocol", "selection")  # fmt: skip
+             "epochs", "batch", "protocol", "every", "about", "selection")  # fmt: skip
 # What a machine decides, and what is looked at, is no part of a protocol.
 NO_PROTOCOL = ("threads", "speed", "eval")
 # Words of a command that say where files lie on one machine.
@@ -79,6 +79,7 @@ def row_of(record: Record, table: str) -> Row:
         "subset_sha256": summary["subset_sha256"], "architecture": recipe.model.name,
         "augmentation": recipe.augment.policy, "epochs": recipe.train.epochs,
         "batch": recipe.train.batch_size, "protocol": protocol(recipe, summary),
+        "every": recipe.eval.every, "about": what_counts([record]),
         "method": _name(record), "seed": recipe.seed,
         "optimistic": _number(summary["optimistic_best_on_test"]["accuracy"]),
         "selection": summary["selection"], "seconds": f"{summary['train_seconds']:.1f}",

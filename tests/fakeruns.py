@@ -98,3 +98,20 @@ def fake_runs(
         for seed in seeds:
             fake_run(root / method / f"seed-{seed}", method, seed, skill, **options)
     return root
+
+
+def uneven_runs(root: Path, methods: Sequence[str] = ("erm", "open"), n_seeds: int = 6) -> Path:
+    """Write runs with imbalanced test images; the first method is ahead in accuracy alone."""
+    n_test, right = (80, 20, 10, 5), ((80, 8, 2, 0), (60, 14, 8, 4))
+    labels = np.repeat(range(4), n_test)
+    for i, method in enumerate(methods):
+        for seed in range(n_seeds):
+            run = fake_run(root / method / f"seed-{seed}", method, seed, counts=COUNTS)
+            hits = [np.arange(n) < k + seed % 2
+                    for n, k in zip(n_test, right[min(i, 1)], strict=True)]  # fmt: skip
+            answers = np.where(np.concatenate(hits), labels, (labels + 1) % 4)
+            path = run / "summary.json"
+            summary = json.loads(path.read_text())
+            summary["test"] = evaluate_logits(np.eye(4)[answers], labels, np.asarray(COUNTS))
+            path.write_text(json.dumps(summary | {"n_test": sum(n_test)}))
+    return root

@@ -92,9 +92,11 @@ def statements(phases: Sequence[Phase]) -> list[str]:
     """
     said = []
     for phase in phases:
-        where = (
-            f"In epochs {phase.first + 1} to {phase.end}" if len(phases) > 1 else "In all epochs"
-        )
+        where = f"In epochs {phase.first + 1} to {phase.end}"
+        if phase.end - phase.first == 1:
+            where = f"In epoch {phase.end}"
+        if len(phases) == 1:
+            where = "In all epochs"
         sampler, weights = phase.spec.sampler, phase.spec.weights
         if sampler != "instance" and weights != "none":
             said.append(

@@ -281,7 +281,8 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 def inherited(path: Path) -> list[str]:
     """Return a note if another run trained the first epochs, by the events in a file."""
     n = sum(bool(event.get("shared")) for event in read_events(path))
-    return [f"The first {n} epochs were trained by another run that begins alike."] * (n > 0)
+    first = "The first epoch was" if n == 1 else f"The first {n} epochs were"
+    return [f"{first} trained by another run that begins alike."] * (n > 0)
 
 
 def _stays(event: Mapping[str, Any], next_epoch: int) -> bool:

@@ -99,4 +99,4 @@ def head_sentence(path: Path) -> str:
     """Return the first sentence of the comments in a file, which say what it is."""
     lines = path.read_text(encoding="utf-8").splitlines()
     text = " ".join(line[1:].strip() for line in lines if line.startswith("#"))
-    return text.split(". ")[0].rstrip(".") + "."
+    return re.split(r"(?<!\bet al)\. ", text)[0].rstrip(".") + "."

@@ -16,7 +16,7 @@ from purenoise.lab.records import read_records
 from purenoise.lab.verdicts import verdict, verdicts
 from purenoise.terminal.comparisontables import print_comparison
 
-from ..fakeruns import fake_run, fake_runs
+from ..fakeruns import fake_run, fake_runs, uneven_runs
 from .support import compared
 
 
@@ -71,12 +71,36 @@ def test_of_many_differences_the_common_part_is_said_once(tmp_path):
     """Each has a line with size, interval and verdict; where seeds come from is said at the end."""
     skills = {"erm": 0.3, "drs": 1.5, "open": 4.0, "rs": 1.6}
     fake_runs(tmp_path, skills, seeds=range(8))
-    first, *each, last = verdicts(compared(tmp_path))
+    first, *each, corrected, last = verdicts(compared(tmp_path))
     assert first == "Against drs, 2 of 3 differences are settled: erm is worse and open is better."
     assert [line.partition(":")[0] for line in each] == ["erm", "open", "rs"]
     assert each[0].endswith(" 8 seeds: worse (p = 0.0234).")
     assert re.search(r"not settled \(p = [\d.]+\), .* seeds would settle it\.$", each[2])
+    assert corrected == "Each p is after Holm's correction for 3 comparisons."
     assert last.startswith("Numbers of seeds that would settle")
+
+
+def test_what_is_not_there_cannot_be_settled(tmp_path):
+    """A mean of 0 has no number of seeds that would settle it, nor a word on such numbers."""
+    fake_runs(tmp_path, {"drs": 1.5, "erm": 0.3, "open": 4.0, "rs": 1.5}, seeds=range(8))
+    found = compared(tmp_path)
+    assert len(verdicts(found)) == 5  # "rs" is drs: no p of it is told
+    assert "seeds would settle" not in " ".join(verdicts(found))
+    d = next(d for d in found.differences if d.label == "open")
+    flat = replace(d.headline, estimate=Estimate(8, 0.0, 0.02, -0.01, 0.01), p=1.0)
+    level = replace(d, metrics={**d.metrics, "accuracy": flat}, p_holm=1.0, needed=None)
+    assert verdict(level).endswith("Not settled.")
+
+
+@pytest.mark.parametrize(("n_seeds", "methods", "takes"), [(1, 3, 7), (1, 4, 8), (5, 4, 8)])
+def test_as_many_seeds_as_are_named_suffice(tmp_path, n_seeds, methods, takes):
+    """The number of seeds that the exact test takes is that for all methods, also from one seed."""
+    names = ["drs", "erm", "open", "rs", "rw"][: methods + 1]
+    fake_runs(tmp_path, {n: 1 + i for i, n in enumerate(names)}, seeds=range(n_seeds))
+    (note,) = [note for note in compared(tmp_path).notes if "cannot reach" in note]
+    assert note.endswith(f"and {methods} comparisons an exact sign-flip test cannot reach p = "
+                         f"0.05; that takes {takes} seeds.")  # fmt: skip
+    assert methods * 2 / 2**takes <= 0.05 < methods * 2 / 2 ** (takes - 1)
 
 
 def test_what_cannot_be_compared_is_said(tmp_path):
@@ -89,7 +113,7 @@ def test_what_cannot_be_compared_is_said(tmp_path):
     assert said.startswith("No method has a seed in common with the baseline drs")
     fake_run(tmp_path / "drs" / "seed-2", "drs", 2, 0.5)
     assert verdicts(compared(tmp_path))[0] == (
-        "Against drs, none of 2 differences is settled: with one seed no p can be had."
+        "Against drs, none of 2 differences is settled: over one seed no p can be had."
     )
 
 
@@ -107,9 +131,23 @@ def test_seeds_may_differ_and_verdicts_still_agree(tmp_path):
     assert verdict(by["rs"]).endswith("p = 0.0312 after Holm's correction: better.")
     assert "2 of 3 differences are settled: open is better and rs is better." in verdicts(found)[0]
     (note,) = [note for note in found.notes if "cannot reach" in note]
-    assert note.startswith("With 1 seed and 2 comparisons an exact")
+    assert note.startswith("With 1 seed and 3 comparisons an exact")
     (alone,) = compared(tmp_path / "drs", tmp_path / "rs").differences
     assert "Holm" not in verdict(alone)
+
+
+@pytest.mark.parametrize("width", [40, 46, 80])
+def test_tables_of_balanced_accuracy_keep_names_whole(tmp_path, width):
+    """Its longer head takes no room from the names."""
+    shown = io.StringIO()
+    found = compared(uneven_runs(tmp_path, ("drs", "balanced-softmax")))
+    print_comparison(Console(file=shown, width=width), found)
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    words = " ".join(line.split()[0] for line in lines[: lines.index("")] if line.strip())
+    assert "drs" in words
+    assert "(baseline)" in shown.getvalue()
+    assert "balanced-softmax" in words.replace("balanced- softmax", "balanced-softmax")
 
 
 @pytest.mark.parametrize("width", [40, 50, 60, 80, 120])

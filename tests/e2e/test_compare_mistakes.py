@@ -32,6 +32,8 @@ FAST = ("epochs=6", "batch_size=128", "threads=1", "eval.every=3")
         (["methods=erm", "epochz=3"], "epochs"),
         (["metods=erm,open"], "Did you mean 'methods'?"),
         (["methods=erm", "sedes=2"], "Did you mean 'seeds'?"),
+        (["methods=erm", "seedz=2"], "Did you mean 'seeds'?"),
+        (["methods=erm", "sed=2"], "Did you mean 'seeds'?"),
         (["methods=erm", "basline=erm"], "Did you mean 'baseline'?"),
         (["methods=erm", "exectuor=ray"], "Did you mean 'executor'?"),
         (["methods=tau-norm,deferred-tau-norm"], "same run"),

@@ -46,7 +46,25 @@ def test_sentences_are_those_of_the_list():
     listed = " ".join(CliRunner().invoke(app, ["recipes", "list"]).output.split())
     for method in known_methods():
         head = head_sentence(METHODS / f"{method}.yaml")
-        assert f"{method} {' '.join(head.split())[:20]}" in listed
+        assert f"{method} {' '.join(head.split())}" in listed
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        (
+            "# Sets of Liu et al. (2019), as\n# they are. More.\n",
+            "Sets of Liu et al. (2019), as they are.",
+        ),
+        ("# One. Two.\nkey: 1\n", "One."),
+        ("# Ratio 0.5 of all\n", "Ratio 0.5 of all."),
+    ],
+)  # fmt: skip
+def test_the_first_sentence_ends_at_its_end(tmp_path, text, first):
+    """A full stop of an abbreviation or a number ends no sentence."""
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    assert head_sentence(path) == first
 
 
 @pytest.mark.parametrize(
@@ -57,6 +75,7 @@ def test_sentences_are_those_of_the_list():
         ("deferred-mixup", "Plain training first, mixup from the second phase on.", ["mixup"]),
         ("rs+deferred-mixup", "Sampler and noise of rs, loss and class weights of "
          "deferred-mixup, mixing of deferred-mixup.", ["rs", "deferred-mixup", "mixup"]),
+        ("deferred-tau-norm", "The same as tau-norm, which comes after training.", ["tau-norm"]),
         ("drs+tau-norm", "Sampler and noise of drs, loss and class weights of tau-norm, "
          "adjustment of tau-norm.", ["drs", "tau-norm"]),
         ("rs+crt", "Sampler and noise of rs, loss and class weights of crt, training of the last "

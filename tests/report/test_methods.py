@@ -110,5 +110,16 @@ def test_what_has_no_words_is_shown_as_it_is():
     phase = PhaseSpec.model_construct(
         sampler="lottery", noise="snow", weights="heavy", mix=MixSpec(name="mixup", alpha=0.3)
     )
-    said = methodwords._phase(phase)
+    said = methodwords._phase(phase, (0, 9), (0, 9))
     assert said == "lottery, snow, heavy, images are mixed by mixup (alpha 0.3)"
+
+
+def test_phases_are_those_that_a_run_of_this_length_has():
+    """A phase without an epoch is left out; mixing says in which epochs, where not in all."""
+    assert words("method=open", "epochs=5")["phases"].startswith("first draws every image once")
+    only = "draws all classes equally often, some images become noise"
+    assert words("method=open", "epochs=1")["phases"] == only
+    assert "in epochs 4 to 197)" in words("method=cmo", "epochs=200")["phases"]
+    assert "in epochs 3 to 18)" in words("method=cmo", "epochs=20")["phases"]
+    assert "in epochs" not in words("method=cmo", "epochs=5")["phases"]
+    assert words("method=open+cmo", "epochs=20")["phases"].count("images are mixed by cmo") == 2

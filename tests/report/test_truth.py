@@ -13,13 +13,14 @@ from purenoise.lab.comparison import Comparison, analyse
 from purenoise.lab.intervals import EXACT_SEEDS, FLIPS
 from purenoise.lab.records import read_records
 from purenoise.report.behaviour import optimistic_section
+from purenoise.report.csvfile import to_csv
 from purenoise.report.document import Document, Figure, Pictures, Sentences, Table
 from purenoise.report.overview import main_table
 from purenoise.report.page import build
 from purenoise.report.pictures import _examples
 from purenoise.report.provenance import notes_section
 
-from ..fakeruns import fake_run, fake_runs
+from ..fakeruns import fake_run, fake_runs, uneven_runs
 
 
 def read(root: Path) -> Comparison:
@@ -99,7 +100,7 @@ def test_one_seed_in_common_has_no_p(tmp_path):
         fake_run(tmp_path / f"b{seed}", "open", seed + 1, 1.5)
     caption = main_table(read(tmp_path)).caption
     assert "mean over seeds" in caption
-    assert "With one seed in common that has no interval and no p." in caption
+    assert "Over one seed in common that has no interval and no p." in caption
     assert "sign-flip" not in caption
 
 
@@ -140,3 +141,57 @@ def test_it_is_said_once_what_the_numbers_hold_for(single, several, tmp_path):
         assert "subset" in points[0]
         assert "thirds of the classes" in notes(document)
     assert notes_section(read(tmp_path)).parts
+
+
+def test_one_method_has_no_differences_to_speak_of(tmp_path):
+    """Several seeds of one method have a mean with its interval, and no word on a comparison."""
+    found = read(fake_runs(tmp_path, {"drs": 1.0}))
+    table = main_table(found)
+    assert table.columns == ("method", "seeds", "accuracy %")
+    assert "mean over seeds with its 95 % interval. These intervals" in table.caption
+    said = captions(build(found))
+    for word in ("difference", "in common", "sign-flip", "p after"):
+        assert word not in said.replace("difference curve", ""), word
+
+
+def test_no_seed_in_common_is_no_difference(tmp_path):
+    """Methods without a common seed stand side by side; nothing is called a difference."""
+    fake_runs(tmp_path, {"drs": 1.0}, seeds=(0, 1))
+    found = read(fake_runs(tmp_path, {"open": 1.5}, seeds=(2,)))
+    assert found.differences == ()
+    assert "difference" not in main_table(found).caption
+    assert "in common" not in notes(build(found))
+
+
+def test_balanced_accuracy_is_said_wherever_it_counts(tmp_path):
+    """Holm's p is beside the metric it is of; single runs show both; a pair is of accuracy."""
+    uneven_runs(tmp_path)
+    found = read(tmp_path)
+    lines = [line.split(",") for line in to_csv(found).splitlines()]
+    at = {name: i for i, name in enumerate(lines[0])}
+    holm = {line[at["metric"]]: line[at["p_holm"]] for line in lines
+            if line[at["what"]] == "difference"}  # fmt: skip
+    (d,) = found.differences
+    assert float(holm["balanced accuracy"]) == pytest.approx(d.p_holm)
+    assert holm["accuracy"] == ""
+    runs = next(s for s in build(found).sections if s.key == "runs")
+    (table,) = [part for part in runs.parts if isinstance(part, Table)]
+    assert table.columns[2:4] == ("balanced accuracy %", "accuracy %")
+    pair = build(read_pair(tmp_path, "erm", "open"))
+    heads = [part.columns for s in pair.sections for part in s.parts if isinstance(part, Table)]
+    assert any("difference in accuracy, points" in head for head in heads)
+
+
+def read_pair(root: Path, *methods: str) -> Comparison:
+    """Compare one run of each of two methods."""
+    return analyse(read_records([root / method / "seed-0" for method in methods])[0])
+
+
+def test_a_page_names_no_cache_of_this_machine(tmp_path):
+    """Notes on where decoded images lie are no part of a page; others keep names of files."""
+    told = ["Decoded images are kept in '/home/eve/cache'.", "3 files of /home/eve/photos skipped."]
+    fake_runs(tmp_path, {"drs": 1.0, "open": 1.5}, notes=told)
+    page = repr(build(read(tmp_path)))
+    assert "kept in" not in page
+    assert "/home/eve" not in page
+    assert "3 files of photos skipped." in page

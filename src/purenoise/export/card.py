@@ -32,8 +32,8 @@ from purenoise.report.document import (
     text_cells,
 )
 from purenoise.report.markdown import to_markdown
-from purenoise.report.wording import clean, plural
-from purenoise.terminal.tables import GROUP_RULES, percent
+from purenoise.report.wording import clean
+from purenoise.terminal.tables import GROUP_RULES, percent, plural
 
 MARK = "<!-- purenoise model card -->"
 OVERALL = (

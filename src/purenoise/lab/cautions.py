@@ -63,14 +63,14 @@ def _identical(rows: Sequence[Row]) -> list[str]:
 def _tests(rows: Sequence[Row], differences: Sequence[Difference]) -> list[str]:
     """Say what p values can and cannot do."""
     found = [d.headline.estimate.n for d in differences if d.headline]
+    if not found:
+        return []
     notes = []
     if len({tuple(row.seeds) for row in rows}) > 1:
         notes.append(
             "Not all methods ran with the same seeds: differences are over those in common."
         )
-    if not found:
-        return notes
-    fewest, k = min(found), differences[0].comparisons
+    fewest, k = min(found), len(found)  # those of one seed are tests as soon as they have more
     takes = math.ceil(1 + math.log2(k / (1 - LEVEL)) - 1e-9)
     if any(d.least_p is None or d.least_p > 1 - LEVEL for d in differences):
         among = f" and {k} comparisons" if k > 1 else ""

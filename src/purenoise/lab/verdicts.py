@@ -21,14 +21,14 @@ def verdict(difference: Difference) -> str:
         return f"{name}: not measured."
     e = found.estimate
     if e.low is None or e.high is None:
-        return f"{name}: {_size(difference, e)} with one seed; nothing can be concluded from it."
+        return f"{name}: {_size(difference, e)} over one seed; nothing can be concluded from it."
     if e.sd == 0 and e.mean == 0:
         return f"{name}: no difference in any of {e.n} seeds."
     text = f"{name}: {_size(difference, e)}, {_spread(e)}, {e.n} seeds"
     shown = f"p = {_p(difference):.3g}" + " after Holm's correction" * (difference.comparisons > 1)
     if _is_settled(difference):
         return f"{text}, {shown}: {_sign(difference)}."
-    needed = _needed(difference, e.n)
+    needed = _needed(difference)
     if _is_hopeless(difference):
         among = f" and {difference.comparisons} comparisons" if difference.comparisons > 1 else ""
         least = f"with {e.n} seeds{among} the exact test cannot go below p = {_least(difference)}"
@@ -46,6 +46,9 @@ def verdicts(comparison: Comparison) -> list[str]:
     if len(differences) <= WHOLE:
         return [*_overall(comparison), *map(verdict, differences)]
     said = [*_overall(comparison), *map(_brief, differences)]
+    tested = [d for d in differences if _has_p(d)]
+    if len(tested) > 1:
+        said.append(f"Each p is after Holm's correction for {len(tested)} comparisons.")
     if any(_is_guessed(d) for d in differences):
         said.append(
             f"Numbers of seeds that would settle a difference hold in 4 of 5 cases, {SEEN}."
@@ -78,7 +81,7 @@ def _overall(comparison: Comparison) -> list[str]:
     why = ""
     n = max((d.headline.estimate.n for d in differences if d.headline), default=0)
     if n == 1:
-        why = ": with one seed no p can be had"
+        why = ": over one seed no p can be had"
     elif all(map(_is_hopeless, differences)) and len({_least(d) for d in differences}) == 1:
         why = (f": with {n} seeds and {differences[0].comparisons} comparisons the exact test "
                f"cannot go below p = {_least(differences[0])}")  # fmt: skip
@@ -88,7 +91,7 @@ def _overall(comparison: Comparison) -> list[str]:
 def _brief(difference: Difference) -> str:
     """Say the same as :func:`verdict` without what is common to several differences."""
     found = difference.headline
-    if found is None or found.estimate.n == 1 or (found.estimate.sd == found.estimate.mean == 0):
+    if found is None or not _has_p(difference):
         return verdict(difference)
     e = found.estimate
     if _is_settled(difference):
@@ -121,6 +124,12 @@ def _joined(texts: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
 
 
+def _has_p(difference: Difference) -> bool:
+    """Whether there is a p, and its sentence says it: not where nothing differs at all."""
+    e = difference.headline.estimate if difference.headline else None
+    return e is not None and e.n > 1 and not e.sd == e.mean == 0
+
+
 def _p(difference: Difference) -> float:
     """The corrected p; 1 for one seed, which settles nothing."""
     return 1.0 if difference.p_holm is None else difference.p_holm
@@ -145,14 +154,18 @@ def _sign(difference: Difference) -> str:
 
 
 def _is_guessed(difference: Difference) -> bool:
-    """Whether it is said how many seeds would do: not where the spread is hardly known."""
+    """Whether it is said how many seeds would do: not where the spread is hardly known.
+
+    Nor where the mean is 0: no number of seeds settles a difference that is not there.
+    """
     found = difference.headline
-    return found is not None and found.estimate.n >= FEWEST and not _is_settled(difference)
+    return (found is not None and found.estimate.n >= FEWEST and found.estimate.mean != 0
+            and not _is_settled(difference))  # fmt: skip
 
 
-def _needed(difference: Difference, n: int) -> str:
-    """Say how many seeds would settle a difference; nothing where the spread is hardly known."""
-    if n < FEWEST:
+def _needed(difference: Difference) -> str:
+    """Say how many seeds would settle a difference, where that can be guessed."""
+    if not _is_guessed(difference):
         return ""
     if difference.needed is None:
         return f" More than 1,000 seeds would be needed, {SEEN}."

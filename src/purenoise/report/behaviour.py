@@ -41,8 +41,8 @@ def curves_section(comparison: Comparison) -> Section:
     panels = []
     for name, value in (
         ("loss", lambda e: e.get("loss")),
-        ("validation, %", lambda e: _percent(e.get("val"))),
-        ("test, %", lambda e: _percent(e.get("test"))),
+        ("validation accuracy, %", lambda e: _percent(e.get("val"))),
+        ("test accuracy, %", lambda e: _percent(e.get("test"))),
     ):
         methods = {row.label: [_course(events[r.folder], value) for r in row.records]
                    for row in comparison.rows}  # fmt: skip
@@ -206,8 +206,8 @@ def pair_section(comparison: Comparison, answers: Mapping[Path, Answers | None])
     names = clean(first.label), clean(second.label)
     table = Table(
         f"{found.n:,} test images; exact McNemar test; 95 % bootstrap interval over test images.",
-        (f"only {names[0]} right", f"only {names[1]} right", "difference, points", "95 % interval",
-         "McNemar p"),
+        (f"only {names[0]} right", f"only {names[1]} right", "difference in accuracy, points",
+         "95 % interval", "McNemar p"),
         ((Cell(f"{found.only_first:,}"), Cell(f"{found.only_second:,}"),
           Cell(number("accuracy", found.difference, signed=True)),
           Cell(" to ".join(number("accuracy", v, signed=True) for v in (found.low, found.high))),

@@ -36,17 +36,25 @@ def means(values: Any) -> Any:
     return np.asarray(values, np.float64).mean(axis=0)
 
 
-CAPTION = (
-    "Large marks: mean over seeds. Lines: 95 % interval of that mean. Small marks: the seeds. "
-    "Overlapping lines do not mean that methods are equal: the differences below are taken seed by "
-    "seed."
+CAPTION = "Large marks: mean over seeds. Lines: 95 % interval of that mean. Small marks: the seeds."
+OVERLAP = (
+    " Overlapping lines do not mean that methods are equal: the differences below are taken seed "
+    "by seed."
 )
 
 
 def accuracy_chart(
-    rows: Sequence[tuple[str, Sequence[float], Estimate]], about: str = "accuracy"
+    rows: Sequence[tuple[str, Sequence[float], Estimate]],
+    about: str = "accuracy",
+    compared: bool = True,
 ) -> Figure:
-    """Draw the accuracy of each method, of the kind ``about``: its seeds, mean and interval."""
+    """Draw the accuracy of each method, of the kind ``about``: its seeds, mean and interval.
+
+    Args:
+        rows: Label, accuracy of each seed, and their mean, of each method.
+        about: Which accuracy.
+        compared: Whether differences follow.
+    """
 
     def paint(drawing: Drawing) -> None:
         axes = drawing.subplots()
@@ -67,7 +75,8 @@ def accuracy_chart(
     said = "; ".join(f"{label}: {100 * e.mean:.1f} %" for label, _, e in rows)
     return draw(
         "accuracy", f"{about.capitalize()} of each method", said,
-        CAPTION if any(e.n > 1 for _, _, e in rows) else "One seed of each method.",
+        CAPTION + OVERLAP * compared if any(e.n > 1 for _, _, e in rows)
+        else "One seed of each method.",
         0.85 + 0.38 * len(rows), paint,
     )  # fmt: skip
 

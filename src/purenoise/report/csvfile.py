@@ -64,7 +64,7 @@ def _differences(comparison: Comparison) -> Iterator[dict[str, Any]]:
             if found is not None:
                 yield {"what": "difference", "method": d.label, "baseline": d.baseline,
                        "metric": metric, **_numbers(found.estimate), "p": found.p,
-                       "p_holm": d.p_holm if metric == "accuracy" else None}  # fmt: skip
+                       "p_holm": d.p_holm if metric == d.about else None}  # fmt: skip
 
 
 def _classes(comparison: Comparison) -> Iterator[dict[str, Any]]:

@@ -34,7 +34,11 @@ def _say(name: str, said: dict[str, str]) -> None:
         said[name] = head_sentence(METHODS / f"{name}.yaml")
     elif name.startswith(DEFERRED):
         base = name.removeprefix(DEFERRED)
-        said[name] = f"Plain training first, {base} from the second phase on."
+        same = len(load_method(name).phases) == 1  # what comes after training cannot come later
+        said[name] = (
+            f"The same as {base}, which comes after training." if same
+            else f"Plain training first, {base} from the second phase on."
+        )  # fmt: skip
         _say(base, said)
     else:
         said[name] = "Written out in the recipe; its phases are below."

@@ -6,12 +6,13 @@ What has no words here is shown as the recipe has it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from purenoise.headspec import HeadSpec, PostSpec
 from purenoise.lab.records import Record
-from purenoise.methodfile import LossSpec, Method, MixSpec, PhaseSpec
+from purenoise.methodfile import LossSpec, MixSpec, PhaseSpec
+from purenoise.methods import Span, mixing_epochs, phase_spans
 from purenoise.noisesection import Noise
 
 COLUMNS = ("loss", "phases", "noise", "gradients of noise stop at", "batch norm of noise")
@@ -60,7 +61,7 @@ def described(record: Record) -> tuple[str, ...]:
     The last three are empty without noise.
     """
     method, recipe = record.recipe.resolved_method(), record.recipe
-    phases = _phases(method)
+    phases = _phases(phase_spans(method, recipe.train.epochs, recipe.defer))
     if method.post is not None:
         phases += f"; at last {_post(method.post)}"
     if record.adjusted is not None:
@@ -77,19 +78,32 @@ def described(record: Record) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _phases(method: Method) -> str:
-    said = [_phase(phase) for phase in method.phases]
+def _phases(spans: Sequence[Span]) -> str:
+    """Describe the phases that a run of this length has."""
+    said = [
+        _phase(phase, (first, end), window)
+        for (phase, first, end), window in zip(spans, mixing_epochs(spans), strict=True)
+    ]
     return said[0] if len(said) == 1 else f"first {said[0]}; then {'; then '.join(said[1:])}"
 
 
-def _phase(phase: PhaseSpec) -> str:
+def _phase(phase: PhaseSpec, span: tuple[int, int], mixed: tuple[int, int]) -> str:
+    """Describe a phase.
+
+    Args:
+        phase: What the method says.
+        span: Its first epoch, counted from 0, and the epoch after its last.
+        mixed: The same of the epochs of it in which images are mixed.
+    """
     parts = [SAMPLERS.get(phase.sampler, phase.sampler)]
     if phase.noise != "none":
         parts.append(NOISE.get(phase.noise, phase.noise))
     if phase.weights != "none":
         parts.append(WEIGHTS.get(phase.weights, phase.weights))
-    if phase.mix is not None:
-        parts.append(_mix(phase.mix))
+    if phase.mix is not None and mixed[0] < mixed[1]:
+        parts.append(
+            _mix(phase.mix, "" if mixed == span else f"in epochs {mixed[0] + 1} to {mixed[1]}")
+        )
     if phase.loss is not None:
         parts.append(f"with the loss {_loss(phase.loss)}")
     if phase.head is not None:
@@ -97,12 +111,12 @@ def _phase(phase: PhaseSpec) -> str:
     return ", ".join(parts)
 
 
-def _mix(mix: MixSpec) -> str:
-    found = mix.settings()
-    prob, skip = found.pop("prob"), found.pop("skip")
+def _mix(mix: MixSpec, when: str) -> str:
+    found = {key: value for key, value in mix.settings().items() if key != "skip"}
+    prob = found.pop("prob")
     said = [f"{k} {_plain(v)}" for k, v in found.items()]
     said += [f"in {100 * prob:g} % of the batches"] * (prob != 1)
-    said += [f"not in the first and last {skip:g} epochs"] * (skip != 0)
+    said += [when] * bool(when)
     return f"images are mixed by {mix.name} ({', '.join(said)})"
 
 

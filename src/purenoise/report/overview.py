@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from purenoise.confusion import Confusion
+from purenoise.export.private import public_notes
 from purenoise.lab.comparison import Comparison
 from purenoise.lab.intervals import EXACT_SEEDS, FLIPS
 from purenoise.lab.records import Record
@@ -24,10 +25,9 @@ from purenoise.report.wording import (
     over_common_seeds,
     over_seeds,
     paired_cell,
-    plural,
     several,
 )
-from purenoise.terminal.tables import p_value, percent
+from purenoise.terminal.tables import p_value, percent, plural
 
 MOST_LARGE = 4  # verdicts that are set large
 SINGLE = (
@@ -94,12 +94,22 @@ def _accuracy(comparison: Comparison) -> Part:
         found = row.estimates[comparison.about]
         assert found is not None  # runs without test images are left out
         rows.append((row.label, [r.value(comparison.about) or 0.0 for r in row.records], found))
-    return accuracy_chart(rows, comparison.about)
+    return accuracy_chart(rows, comparison.about, bool(comparison.differences))
 
 
 def main_table(comparison: Comparison) -> Table:
     """Return what is compared, and the differences to the baseline, of each method."""
     against, about = {d.label: d for d in comparison.differences}, comparison.about
+    what = f"{about.capitalize()} on the test images after the last epoch"
+    mean = over_seeds(comparison, ": mean over seeds with its 95 % interval")
+    heads = ("method", "seeds", HEADS[about])
+    if not against:
+        alone = tuple(
+            (Cell(clean(row.label)), Cell(str(len(row.records)), value=len(row.records)),
+             estimate_cell(about, row.estimates[about]))
+            for row in comparison.rows
+        )  # fmt: skip
+        return Table(f"{what}{mean}.{over_seeds(comparison, f' {BOUNDS}')}", heads, alone)
     rows = []
     for row in comparison.rows:
         d = against.get(row.label)
@@ -112,23 +122,17 @@ def main_table(comparison: Comparison) -> Table:
             cells = (Cell(word), Cell(""), Cell(""))
         rows.append((Cell(clean(row.label)), Cell(str(len(row.records)), value=len(row.records)),
                      estimate_cell(about, row.estimates[about]), *cells))  # fmt: skip
-    what = f"{about.capitalize()} on the test images after the last epoch"
-    minus = f"the difference to {clean(comparison.baseline)}"
+    caption = f"{what}{mean}, and the difference to {clean(comparison.baseline)}"
     if over_common_seeds(comparison):
-        caption = (
-            f"{what}: mean over seeds with its 95 % interval, and {minus}, seed by seed. p: "
-            f"{_kind_of_test(comparison)}; after Holm: corrected for the number of methods. "
-            f"{BOUNDS}"
+        caption += (
+            f", seed by seed. p: {_kind_of_test(comparison)}; after Holm: corrected for the number "
+            f"of tests. {BOUNDS}"
         )
-    elif over_seeds(comparison):
-        caption = (
-            f"{what}: mean over seeds with its 95 % interval, and {minus}. With one seed in common "
-            f"that has no interval and no p. {BOUNDS}"
-        )
+    elif mean:
+        caption += f". Over one seed in common that has no interval and no p. {BOUNDS}"
     else:
-        caption = f"{what}, and {minus}. With one seed there is no interval and no p."
-    heads = ("method", "seeds", HEADS[about], "difference, points", "p", "p after Holm")
-    return Table(caption, heads, tuple(rows))
+        caption += ". With one seed there is no interval and no p."
+    return Table(caption, (*heads, "difference, points", "p", "p after Holm"), tuple(rows))
 
 
 def _kind_of_test(comparison: Comparison) -> str:
@@ -173,8 +177,10 @@ def _notes(comparison: Comparison) -> list[str]:
     """What the runs noted; with the methods that did, where not all did."""
     who: dict[str, dict[str, None]] = {}
     for row in comparison.rows:
-        for note in (clean(note) for r in row.records for note in r.summary.get("notes", [])):
-            who.setdefault(note, {})[clean(row.label)] = None
+        for record in row.records:
+            notes = record.summary.get("notes", [])
+            for note in public_notes(notes, record.recipe.content()):
+                who.setdefault(clean(note), {})[clean(row.label)] = None
     everyone = len(comparison.rows)
     return [note if len(labels) == everyone else f"{', '.join(labels)}: {note}"
             for note, labels in who.items()]  # fmt: skip

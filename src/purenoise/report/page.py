@@ -16,7 +16,8 @@ from purenoise.report.document import Document
 from purenoise.report.overview import protocol_section, summary_section
 from purenoise.report.pictures import changed_sides, few_enough, load_images, noise_and_natural
 from purenoise.report.provenance import notes_section, runs_section
-from purenoise.report.wording import clean, plural, several
+from purenoise.report.wording import clean, several
+from purenoise.terminal.tables import plural
 
 
 def build(comparison: Comparison, most_images: int | None = None) -> Document:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from purenoise.datasources import SAME_CALL
 from purenoise.lab.comparison import Comparison
-from purenoise.lab.records import Record
+from purenoise.lab.records import ACCURACY, Record
 from purenoise.ourlines import is_our_line
 from purenoise.report.document import Cell, Facts, Lines, Section, Sentences, Table, section
-from purenoise.report.wording import clean, over_seeds, several
+from purenoise.report.wording import HEADS, clean, over_seeds, several
 from purenoise.terminal.tables import percent
 
 ONE_SUBSET = (
@@ -26,16 +26,17 @@ GROUPS = (
 def runs_section(comparison: Comparison) -> Section:
     """Return every run with its hash and time, the commands, and what was left out."""
     records = comparison.records
+    shown = dict.fromkeys([comparison.about, ACCURACY])
     rows = tuple(
         (Cell(clean(r.label)), Cell(str(r.seed), value=r.seed),
-         Cell(percent(r.value("accuracy")), value=r.value("accuracy")),
+         *(Cell(percent(r.value(m)), value=r.value(m)) for m in shown),
          _seconds(r), Cell(str(r.summary.get("digest", ""))[:12]), Cell(clean(r.folder)))
         for r in records
     )  # fmt: skip
     table = Table(
         ("All runs. " if len(records) > 1 else "") + "Time: of training alone, in "
         "seconds. Hash: of all that changes the result.",
-        ("method", "seed", "accuracy %", "seconds", "recipe hash", "folder"), rows,
+        ("method", "seed", *(HEADS[m] for m in shown), "seconds", "recipe hash", "folder"), rows,
     )  # fmt: skip
     environments = [r.summary["environment"] for r in records]
     names = ("device", "cpu", "threads", "python", "torch", "torchvision", "numpy", "cuda",

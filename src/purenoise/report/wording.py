@@ -114,8 +114,3 @@ def several(values: Sequence[object], most: int = 4) -> str:
     found = list(dict.fromkeys(map(str, values)))
     more = f" and {len(found) - most} more" if len(found) > most else ""
     return "; ".join(found[:most]) + more
-
-
-def plural(n: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -21,7 +21,7 @@ from purenoise.runtime import stop_on_signal
 from purenoise.terminal.comparisontables import print_comparison
 from purenoise.terminal.jobs import print_jobs
 from purenoise.terminal.manyprogress import Overview
-from purenoise.terminal.tables import printable
+from purenoise.terminal.tables import plural, printable
 
 # Of a comparison itself, and what they are if they are not given.
 OWN = {"methods": "erm,drs,open", "seeds": "5", "baseline": None, "jobs": "auto", "share": "true",
@@ -109,7 +109,14 @@ def _is_near(key: str) -> bool:
     short = {k.rpartition(".")[2] for k in known} - {"method", "seed"}
     if key in short or key in known:
         return False
-    return (difflib.get_close_matches(key, [*OWN, *sorted(short)], 1) or [""])[0] in OWN
+    if not difflib.get_close_matches(key, OWN, 1):
+        return False
+    mine, theirs = (max(_likeness(key, name) for name in names) for names in (OWN, short))
+    return mine >= theirs
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, other, one).ratio()
 
 
 def _switch(text: str | None) -> bool:
@@ -144,8 +151,9 @@ def _say(console: Console, plan: Plan, outcome: Outcome, page: Path) -> None:
 
     console.print()
     if outcome.shared_epochs:
-        line("shared:", f"{outcome.shared_epochs:,} epochs were taken over from another run's "
-             f"first phase; states in {plan.store.folder}")  # fmt: skip
+        epochs = plural(outcome.shared_epochs, "epoch was", "epochs were")
+        line("shared:", f"{epochs} taken over from another run's first phase; states in "
+             f"{plan.store.folder}")  # fmt: skip
     line("runs:", plan.runs[0].folder.parents[1])
     line("report:", page)
     line("again:", plan.command)

@@ -20,7 +20,7 @@ GAP = 2  # letters between columns
 NAMES, MOST = 10, 26  # letters of a line of a method's name, at least and at most
 EXPLAINED = {
     "sd": "sd: over seeds",
-    "(best)": "(best): in the best epoch on the test images, which nobody could have chosen",
+    "(best)": "(best): in the best of the tested epochs, which nobody could have chosen",
 }
 
 
@@ -53,8 +53,8 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Of the widest cell, with the space before it."""
-        return max(map(len, [self.head, *self.cells])) + GAP
+        """Of the widest cell or line of the head, with the space before it."""
+        return max(map(len, [*self.head.split("\n"), *self.cells])) + GAP
 
 
 def comparison_tables(comparison: Comparison, width: int = 80) -> Group:
@@ -70,7 +70,7 @@ def comparison_tables(comparison: Comparison, width: int = 80) -> Group:
     found = [e for row in rows if (e := row.estimates[about])]  # without test images: left out
     columns = [
         Column("seeds", [str(e.n) for e in found], 1),
-        Column(f"{about} %", [percent(e.mean) for e in found]),
+        Column(f"{about} %".replace(" a", "\na"), [percent(e.mean) for e in found]),
         Column("sd", ["n/a" if e.sd is None else f"{100 * e.sd:.1f}" for e in found], 3),
         Column("95 % interval", [interval(e) for e in found]),
         *(Column(g, [percent(_mean(row, g)) for row in rows], 2) for g in groups),

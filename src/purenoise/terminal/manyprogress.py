@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from purenoise.lab.scheduling import Job
 from purenoise.lab.sharing import PhaseStore
 from purenoise.terminal.progress import Watcher
-from purenoise.terminal.tables import clock
+from purenoise.terminal.tables import clock, plural
 
 PLAIN_SECONDS = 30.0
 
@@ -41,9 +41,9 @@ class Overview(Watcher):
             text += f", {event['finished']} of them there already"
         saved = sum(self._from.values())
         if jobs:
-            text += f"; {self._total:,} epochs to train, {event['at_a_time']} at a time"
+            text += f"; {plural(self._total, 'epoch')} to train, {event['at_a_time']} at a time"
         if saved:
-            text += f"; {saved:,} epochs are shared"
+            text += f"; {plural(saved, 'epoch is', 'epochs are')} shared"
         self._print(text)
         if jobs and self.console.is_terminal:
             self._bar = Progress(

@@ -229,3 +229,8 @@ def predictions_table(predictions: Sequence[Any]) -> Table:
             escape(one_line(", ".join(f"{c} {v:.3f}" for c, v in ranked[1:]))),
         )
     return table
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
