@@ -110,8 +110,10 @@ def uneven_runs(root: Path, methods: Sequence[str] = ("erm", "open"), n_seeds: i
             hits = [np.arange(n) < k + seed % 2
                     for n, k in zip(n_test, right[min(i, 1)], strict=True)]  # fmt: skip
             answers = np.where(np.concatenate(hits), labels, (labels + 1) % 4)
+            logits = np.eye(4, dtype=np.float32)[answers]
+            np.savez_compressed(run / "predictions.npz", logits=logits, labels=labels)
             path = run / "summary.json"
             summary = json.loads(path.read_text())
-            summary["test"] = evaluate_logits(np.eye(4)[answers], labels, np.asarray(COUNTS))
+            summary["test"] = evaluate_logits(logits, labels, np.asarray(COUNTS))
             path.write_text(json.dumps(summary | {"n_test": sum(n_test)}))
     return root
