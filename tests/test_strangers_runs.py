@@ -145,16 +145,18 @@ def test_a_log_of_other_types_is_written_anew(tmp_path: Path):
 )
 def test_a_line_to_go_on_is_one_of_ours(command: Any, trusted: bool):
     """A stranger's log cannot put another command into the line that people copy."""
-    found = line_of([{"event": "start", "command": command}], "own")
-    assert found == (command if trusted else "own")
-    assert line_of([], "own") == "own"
+    begun = {"event": "start", "command": command, "digest": "a1"}
+    assert line_of([begun], "own", "a1") == (command if trusted else "own")
+    assert line_of([begun], "own", "b2") == "own"
+    assert line_of([], "own", "a1") == "own"
 
 
 @given(st.lists(st.text(min_size=1, max_size=10), max_size=4))
 def test_our_own_lines_are_taken(words: list[str]):
     """Whatever words were given to us, quoted as we do, the line comes back (but for newlines)."""
     line = shlex.join(["purenoise", "train", *words])
-    assert line_of([{"event": "start", "command": line}], "") == ("" if "\n" in line else line)
+    begun = {"event": "start", "command": line, "digest": "a1"}
+    assert line_of([begun], "", "a1") == ("" if "\n" in line else line)
 
 
 def state(**changes: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "purenoise"
 # Every module stands on one floor, and may import from its own and the floors below.
 # A name with a dot and a star stands for a whole folder.
 FLOORS: dict[int, list[str]] = {
-    0: ["errors", "smallfile"],
+    0: ["errors", "smallfile", "outofmemory"],
     1: [
         "noise", "syncnorm", "exactness", "masked", "darbn", "passes", "twopass", "maskedpass",
         "auxbn", "conversion", "inloop", "longtail", "samplers", "deferred",

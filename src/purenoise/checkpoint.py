@@ -154,21 +154,26 @@ def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, Any]) -> N
     write_whole(path, safetensors_bytes(tensors, {"purenoise": about}))  # two keys have no order
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
+def load_weights(path: Path, model: nn.Module, digest: str | None = None) -> None:
     """Read safetensors weights into ``model``.
 
+    Args:
+        path: Of the file.
+        model: Gets them.
+        digest: Of the recipe that they must be of, if their header says of which; None: of any.
+
     Raises:
-        RunError: If the file is missing, truncated, a pickle, or of another model (the first
-            differences are named).
+        RunError: If the file is missing, truncated, a pickle, of another run, or of another model
+            (the first differences are named).
     """
     own = model.state_dict()
     # mnasnet of torchvision takes no dict without its versions:
-    tensors = OrderedDict(_read_tensors(path, own))
+    tensors = OrderedDict(_read_tensors(path, own, digest))
     tensors._metadata = own._metadata  # type: ignore[attr-defined]
     model.load_state_dict(tensors)
 
 
-def _read_tensors(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _read_tensors(path: Path, own: Mapping[str, Tensor], digest: str | None) -> dict[str, Tensor]:
     """Read what has the names and shapes of a network's own tensors, which the header says."""
     if not path.is_file():
         raise RunError(f"There are no weights at {path}.", "A finished run has them; train first.")
@@ -188,12 +193,24 @@ def _read_tensors(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             if not tensors_fit(tensors, file.metadata()):
                 raise ValueError("it was changed or damaged, its checksum does not fit")
+            _refuse_other_run(path, file.metadata(), digest)
             return tensors
     except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
         raise RunError(
             f"{path} is truncated or no safetensors file: {error}.",
             "Take another copy, or train again.",
         ) from error
+
+
+def _refuse_other_run(path: Path, metadata: Mapping[str, str] | None, digest: str | None) -> None:
+    """Refuse weights whose header, of which the checksum fits, names another recipe."""
+    head = json.loads((metadata or {}).get("purenoise", "{}"))
+    known = head.get("recipe") if isinstance(head, dict) else None
+    if None not in (known, digest) and known != digest:
+        raise RunError(
+            f"{path} holds the weights of another run (recipe {str(known)[:8]}, not {str(digest)[:8]}).",
+            "Put the run's own file back, or train it again.",
+        )
 
 
 def _refuse_other_model(

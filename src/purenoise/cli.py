@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from purenoise.errors import PureNoiseError, RunError
+from purenoise.outofmemory import memory_told
 from purenoise.terminal.adjusting import adjust
 from purenoise.terminal.arguments import Arguments, split_words
 from purenoise.terminal.exporting import export
@@ -50,7 +51,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         refuse_lost_folder()
-        with signals_interrupt():
+        with signals_interrupt(), memory_told():
             _run()
     except PureNoiseError as error:
         if not follows():

@@ -15,8 +15,8 @@ from purenoise.augment import normalize
 from purenoise.data.types import Images, SelectedImages, Split
 from purenoise.errors import TrainingError
 from purenoise.metrics import evaluate_logits
+from purenoise.outofmemory import is_out_of_memory
 from purenoise.prepare import Prepared
-from purenoise.runtime import is_out_of_memory
 from purenoise.team import Team
 
 CPU_VALUES = 500 * 3 * 32 * 32  # in a batch
@@ -64,9 +64,8 @@ def predict_logits(
             if stopping():
                 raise Interrupted
             rows = np.arange(start, min(start + batch_size, len(images)), dtype=np.int64)
-            batch = torch.from_numpy(images.load(rows))
             try:
-                batch = batch.to(first.device)
+                batch = torch.from_numpy(images.load(rows)).to(first.device)
                 parts.append(model(normalize((batch / 255).to(first.dtype), mean, std)).cpu())
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):

@@ -26,6 +26,7 @@ from purenoise.fitting import make_plain, make_ready, phases_of, refuse_alone_on
 from purenoise.methods import Phase
 from purenoise.network import lay_out, noted_network
 from purenoise.ourlines import line_of
+from purenoise.outofmemory import is_out_of_memory, memory_told
 from purenoise.overrides import as_typed, plain
 from purenoise.prepare import Prepared, check_folder_unchanged, placed, prepare
 from purenoise.recipe import Recipe, load_recipe, plain_recipe
@@ -33,7 +34,6 @@ from purenoise.runidentity import run_identity, run_path
 from purenoise.runlog import RunFolder, RunLog, inherited, read_events
 from purenoise.runtime import (
     environment,
-    is_out_of_memory,
     resolve_device,
     resolve_threads,
     stop_on_signal,
@@ -102,6 +102,7 @@ def train(recipe: str | Path | Recipe | None = None, **overrides: Any) -> Run:
     return run_recipe(load_recipe(name, values=values), base, command=shlex.join(words))
 
 
+@memory_told()
 def run_recipe(
     recipe: Recipe,
     base: Recipe,
@@ -131,10 +132,8 @@ def run_recipe(
     recipe, base = placed(recipe), placed(base)
     place = folder or run_path(recipe, base)
     with joined() as team:
-        done = team.together(lambda: _finished(recipe, place) if team.leads else None)
-        found = team.sent(None if done is None else json.dumps(done).encode())
-        if found is not None:
-            return Run(place, json.loads(found), trained=False)
+        if (done := _finished(recipe, place, team)) is not None:
+            return done
 
         def begin() -> _Experiment:
             device, threads = resolve_device(recipe.device), resolve_threads(recipe.threads)
@@ -150,13 +149,21 @@ def run_recipe(
             return experiment.run()
 
 
-def _finished(recipe: Recipe, place: Path) -> dict[str, Any] | None:
-    """Return the summary of a run that is finished; a folder of another recipe is refused."""
-    files = RunFolder(place)
-    files.check_recipe(recipe.digest())
-    if (done := read_summary(files)) is not None:
+def _finished(recipe: Recipe, place: Path, team: Team) -> Run | None:
+    """Return a run that is finished; a folder of another recipe is refused."""
+
+    def read() -> bytes | None:
+        if not team.leads:
+            return None
+        files, digest = RunFolder(place), recipe.digest()
+        files.check_recipe(digest)
+        if (done := read_summary(files, digest)) is None:
+            return None
         check_folder_unchanged(done, recipe.data, place)
-    return done
+        return json.dumps(done).encode()
+
+    found = team.sent(team.together(read))
+    return None if found is None else Run(place, json.loads(found), trained=False)
 
 
 class _Experiment:
@@ -176,6 +183,7 @@ class _Experiment:
         self.recipe, self.files, self.device = recipe, files, device
         self.threads, self.team, self.listeners = threads, team, list(listeners)
         self.command = command or f"purenoise train {shlex.quote(str(files.path))}"
+        self.begun_by = self.command  # until the log says otherwise: a run may have been moved
         self.started = time.perf_counter()
         self.switches = resolve_speed(recipe.speed, device, recipe.precision)
         if not team.is_alone:
@@ -203,19 +211,21 @@ class _Experiment:
             warnings = [*self.switches.warnings, *fit.warm_up()]
             self._know_what_is_on(fit)
             with self.files.held() if team.leads else nullcontext(), closing(self):
+                if (done := _finished(recipe, self.files.path, team)) is not None:
+                    return done  # by another process, while this one got ready
                 state = self._common_state()
                 self._tell("start", self._start(augment.describe(), notes, state))
                 self.warn(*warnings)
                 history = self._fit(fit, state)
                 notes += make_plain(model, recipe, phases, data) + inherited(self.files.events)
                 head = {**self._about(augment.describe(), notes), "environment": self.environment}
-                adjusted = recipe.resolved_method().post is not None
 
                 def end() -> str:
                     try:
                         summary = finish(
-                            model, history, data, self.files, head, should_stop, adjusted=adjusted
-                        )
+                            model, history, data, self.files, head, should_stop,
+                            adjusted=recipe.resolved_method().post is not None,
+                        )  # fmt: skip
                     except Interrupted as error:
                         raise resuming.stopped(self.files.state, self.command) from error
                     summary["seconds"] = time.perf_counter() - self.started
@@ -258,7 +268,7 @@ class _Experiment:
                 return None
             said: list[str] = []  # told when there is a log
             state = resuming.state_to_go_on(
-                self.files, self.identity, self.recipe.data, self.data.dataset, self.resume,
+                self.files, self.identity, self.recipe, self.data.dataset, self.resume,
                 self.shared, said.append,
             )  # fmt: skip
             self._open(state)
@@ -286,7 +296,7 @@ class _Experiment:
         head = f"# purenoise {self.environment['purenoise']}: the whole recipe of this run\n"
         digest = self.recipe.digest()
         write_whole(self.files.recipe, f"{head}{self.recipe.to_yaml()}digest: {digest}\n")
-        self.command = line_of(read_events(self.files.events), self.command)
+        self.begun_by = line_of(read_events(self.files.events), self.command, digest)
         theirs = state is self.shared or (self.resume is not None and state is self.resume[0])
         self.log = RunLog(self.files, state.epoch, state.history, shared=theirs)
 
@@ -314,7 +324,7 @@ class _Experiment:
     def _about(self, augment: str, notes: list[str]) -> dict[str, Any]:
         return {
             "recipe": self.recipe.name, "method": self.recipe.method_name(),
-            "seed": self.recipe.seed, "digest": self.recipe.digest(), "command": self.command,
+            "seed": self.recipe.seed, "digest": self.recipe.digest(), "command": self.begun_by,
             "augment": augment, "notes": notes, "speed": self.switches.record(),
             **self.data.summary(),
         }  # fmt: skip

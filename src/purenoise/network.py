@@ -67,17 +67,19 @@ def load_run(folder: str | Path) -> tuple[Recipe, dict[str, Any], nn.Module]:
         RunError: If the run is not finished or its files do not fit.
     """
     files = RunFolder.existing(folder)
-    summary = read_summary(files)
-    if summary is None:
+    if not files.summary_file.exists():
         raise RunError(
             f"The run {folder} is not finished.",
             f"To go on: purenoise train {shlex.quote(str(folder))}",
         )
     recipe = load_recipe(str(files.recipe))
-    files.check_recipe(recipe.digest())
+    digest = recipe.digest()
+    files.check_recipe(digest)
+    summary = read_summary(files, digest)
+    assert summary is not None
     n_classes, channels = len(summary["class_names"]), summary["image_shape"][0]
     model = _network(recipe, n_classes, channels, pretrained=False)
-    load_weights(files.weights, model)
+    load_weights(files.weights, model, digest)
     if summary.get("speed", {}).get("channels_last"):  # so that it computes what the run computed
         lay_out(model)
     return recipe, summary, model.eval()

@@ -9,20 +9,23 @@ from typing import Any, TypeGuard
 OUR_LINES = (("purenoise", "train"), ("purenoise", "adjust"), ("python", "cifar_train.py"))
 
 
-def line_of(events: Sequence[Mapping[str, Any]], own: str) -> str:
+def line_of(events: Sequence[Mapping[str, Any]], own: str, digest: str) -> str:
     """Return the line by which a run was begun, as its first event says.
 
     Args:
         events: Of the run.
-        own: The line of now, for a run without events or of a stranger's whose line is no command
-            of ours alone: people copy it.
+        own: The line of now, for a run without events, with those of another run, or of a
+            stranger's whose line is no command of ours alone: people copy it.
+        digest: Of the run's recipe.
 
     Example:
-        >>> line_of([{"event": "start", "command": "purenoise train; rm x"}], "purenoise train a")
+        >>> begun = {"event": "start", "command": "purenoise train; rm x", "digest": "a1"}
+        >>> line_of([begun], "purenoise train a", "a1")
         'purenoise train a'
     """
-    found = next((e.get("command") for e in events if e["event"] == "start"), None)
-    return found if is_our_line(found) else own
+    first = next((event for event in events if event["event"] == "start"), {})
+    found = first.get("command")
+    return found if is_our_line(found) and first.get("digest") == digest else own
 
 
 def is_our_line(found: Any) -> TypeGuard[str]:

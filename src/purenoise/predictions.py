@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from purenoise.checkpoint import write_whole
+from purenoise.confusion import Confusion
 from purenoise.data.npzfile import ArchiveError, ObjectsError, TooLargeError, read_npz
 from purenoise.errors import RunError
+from purenoise.metrics import evaluate_logits
 
 # Bytes that the arrays may take: logits can hardly be compressed, zeros a thousandfold.
 LEAST, SQUEEZED, MOST = 64 << 20, 50, 4 << 30
+ROUNDING = 1e-6  # of NLL and ECE; the rest is counted
 
 
 def write_predictions(path: Path, logits: NDArray[Any], labels: NDArray[np.int64]) -> None:
@@ -66,6 +70,28 @@ def read_predictions(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
             "It holds what the run said of its test images; train the run again.",
         ) from error
     return logits, labels.astype(np.int64)
+
+
+def are_of(
+    result: Mapping[str, Any],
+    logits: NDArray[Any],
+    labels: NDArray[np.int64],
+    counts: Sequence[int],
+) -> bool:
+    """Return whether predictions give a result, and are not another run's.
+
+    Args:
+        result: The run's metrics on its test images, as its summary has them.
+        logits: Shape (N, C).
+        labels: Shape (N,).
+        counts: Training images per class, shape (C,).
+    """
+    if logits.shape[1] != len(counts):
+        return False
+    measured = evaluate_logits(logits, labels, np.asarray(counts))
+    off = max(abs(measured[key] - result[key]) for key in ("nll", "ece"))
+    ours, theirs = (Confusion.read(m["confusion"], len(counts)) for m in (measured, result))
+    return ours.equals(theirs) and off <= ROUNDING
 
 
 def _wanted(names: list[str]) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,9 @@ import torch
 
 from purenoise.checkpoint import load_state, set_damaged_aside
 from purenoise.data.types import Dataset
-from purenoise.datasection import Data
 from purenoise.errors import RunError, TrainingError
 from purenoise.prepare import check_unchanged
+from purenoise.recipe import Recipe
 from purenoise.runlog import RunFolder
 from purenoise.stateform import fault_of_history
 from purenoise.team import shared as shared_by_all
@@ -21,12 +24,14 @@ from purenoise.training import State
 # What must be as it was, or the result would not be the same.
 BOUND = ("recipe", "device", "threads", "torch", "speed", "noise_images", "processes")
 ANEW = "Remove the run folder to begin again."
+_SHORT = reprlib.Repr()
+_SHORT.maxdict = 20  # all of a `speed`
 
 
 def state_to_go_on(
     files: RunFolder,
     identity: Mapping[str, Any],
-    data: Data,
+    recipe: Recipe,
     dataset: Dataset,
     resume: tuple[State, dict[str, Any]] | None,
     shared: State | None,
@@ -37,7 +42,7 @@ def state_to_go_on(
     Args:
         files: Of the run.
         identity: All that its result depends on, as it is now.
-        data: Where its images come from.
+        recipe: What it does.
         dataset: Its images.
         resume: A state and identity, unless the folder has a later one.
         shared: A state of another run, unless the folder has a later one.
@@ -62,17 +67,35 @@ def state_to_go_on(
         was, now = (one.get(key, 1 if key == "processes" else None) for one in (known, identity))
         if was != now:
             raise RunError(
-                f"{files.path} was begun with {key} {was} and would go on with {key} {now}: the "
-                "result would not be the same.",
-                f"Go on where it was begun, with {key} {was}, or begin another run with "
-                "out=FOLDER.",
+                f"{files.path} was begun with {key} {_shown(was)} and would go on with {key} "
+                f"{_shown(now)}: the result would not be the same.",
+                "Go on where and with what it was begun, or begin another run with out=FOLDER.",
             )
-    check_unchanged(known, dataset, data, files.path)
-    if fault := fault_of_history(state.history, state.epoch):
+    check_unchanged(known, dataset, recipe.data, files.path)
+    fault = fault_of_history(state.history, state.epoch) or _fault_of_place(
+        state, recipe.train.epochs, math.ceil(len(dataset.train) / recipe.train.batch_size)
+    )
+    if fault:
         raise RunError(f"The state in {files.state} cannot be used: {fault}.", ANEW)
     if warnings:  # a damaged one that stays would take the good one's place with the next save
         set_damaged_aside(files.state)
     return state
+
+
+def _shown(value: object) -> str:
+    """Show what a file holds: no long text, and none that reads on as a sentence of ours."""
+    if isinstance(value, str) and re.fullmatch(r"[\w.+-]{1,64}", value):
+        return value
+    return _SHORT.repr(value)
+
+
+def _fault_of_place(state: State, epochs: int, steps: int) -> str:
+    """Say why a run of so many epochs and steps an epoch cannot go on there; empty if it can."""
+    if state.epoch > epochs or state.step > (steps if state.epoch < epochs else 0):
+        return f"step {state.step} of epoch {state.epoch} is none of {epochs} x {steps}"
+    if state.step and not state.meters.get("rows"):
+        return f"it is at step {state.step} and counts no images before that"
+    return ""
 
 
 def stopped(state: Path, command: str) -> RunError:

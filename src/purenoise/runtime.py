@@ -26,9 +26,6 @@ from purenoise.team import announced, beside, local_gpu
 # Random streams of a step, so that no two uses of a seed meet.
 CHOICE, PIXELS, AUGMENT, MODEL, LABELS, MIX, DRAWN, HEAD = range(8)
 
-# Of torch's allocator, of oneDNN's convolutions, and of C++.
-NO_MEMORY = ("can't allocate memory", "could not create a primitive", "bad_alloc")
-
 
 def resolve_device(name: str) -> torch.device:
     """Return the device that a recipe names; ``auto`` takes CUDA, then MPS, then the CPU.
@@ -128,34 +125,39 @@ def keep_freed_memory() -> bool:
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Turn SIGINT, SIGTERM and SIGHUP into a question of the loop; a second one stops at once.
 
-    A hangup that is ignored, as below ``nohup``, stays ignored.
+    A signal that is ignored, as a hangup below ``nohup``, stays ignored. One that came after the
+    last question, such as while files of the end are written, is sent again at the end.
     """
-    asked = threading.Event()
+    came: list[int] = []
+    answered = False
+
+    def should_stop() -> bool:
+        nonlocal answered
+        answered = answered or bool(came)
+        return bool(came)
+
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield should_stop
         return
 
-    def ask(_number: int, _frame: Any) -> None:
-        if asked.is_set():
+    def ask(number: int, _frame: Any) -> None:
+        if came:
             raise KeyboardInterrupt
-        asked.set()
+        came.append(number)
 
-    signals = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
-    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
-        signals.append(hangup)
-    before = [signal.signal(number, ask) for number in signals]
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no hangup
+    known = [n for name in names if (n := getattr(signal, name, None)) is not None]
+    before = {n: signal.getsignal(n) for n in known}
+    ours = [n for n, handler in before.items() if handler != signal.SIG_IGN]
+    for number in ours:
+        signal.signal(number, ask)
     try:
-        yield asked.is_set
+        yield should_stop
     finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine, had no memory left; torch on CPUs has no type for that."""
-    typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return typed or any(words in str(error) for words in NO_MEMORY)
+        for number in ours:
+            signal.signal(number, before[number])
+    if came and not answered:
+        signal.raise_signal(came[0])
 
 
 def stream_seed(seed: int, stream: int, epoch: int, step: int = 0, rank: int = 0) -> int:

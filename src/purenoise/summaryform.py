@@ -7,6 +7,7 @@ from it. Imports no torch.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -141,10 +142,12 @@ class _Summary(_Form):
         if self.n_test not in (None, total):
             raise ValueError(f"n_test is {self.n_test}, and test.confusion counts {total}")
         follows = evaluate_confusion(confusion, self.counts)
+        del follows["confusion"]
         given = self.test.model_dump(include=set(follows))
         wrong = [p for p in _pairs(given, follows, "test") if not _is_same(*p[1:])]
         for place, value, wanted in sorted(wrong, key=str):
-            raise ValueError(f"{place} is {value}, and {wanted} by test.confusion")
+            shown, by = reprlib.repr(value), reprlib.repr(wanted)
+            raise ValueError(f"{place} is {shown}, and {by} by test.confusion")
         return self
 
 
@@ -166,30 +169,33 @@ def _is_same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def read_summary(folder: RunFolder) -> dict[str, Any] | None:
+def read_summary(folder: RunFolder, digest: str | None = None) -> dict[str, Any] | None:
     """Return the summary of a finished run with all that commands ask of it, or None.
 
     Args:
         folder: Of the run.
+        digest: Of the run's recipe; None where the folder has none of its own.
 
     Raises:
-        RunError: If the file cannot be read, or something is missing in it or out of bounds.
+        RunError: If the file cannot be read, is of another run, or something is missing in it or
+            out of bounds.
     """
     summary = folder.summary()
     if summary is None:
         return None
     missing = [key for key in LATER if key not in summary]
-    fault = f"it has no {missing[0]}" if missing else fault_of(summary)
+    fault = f"it has no {missing[0]}" if missing else fault_of(summary, digest)
     if fault:
         raise RunError(f"{folder.summary_file} cannot be read: {fault}.", MEND)
     return summary
 
 
-def fault_of(summary: Mapping[str, Any]) -> str:
+def fault_of(summary: Mapping[str, Any], digest: str | None = None) -> str:
     """Return what is wrong with a summary; empty if nothing is.
 
     Args:
         summary: As it was read.
+        digest: Of the recipe that it must be of; None: of any.
 
     Example:
         >>> fault_of({"test": {}})
@@ -203,4 +209,6 @@ def fault_of(summary: Mapping[str, Any]) -> str:
         if first["type"] == "missing":
             return f"it has no {place.rpartition('.')[2]}"
         return " ".join(filter(None, [place, first["msg"].removeprefix("Value error, ")]))
+    if digest is not None and summary.get("digest") != digest:
+        return f"it is of another run (recipe {summary.get('digest', '')[:8]}, not {digest[:8]})"
     return ""

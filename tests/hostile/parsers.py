@@ -81,7 +81,7 @@ def _summary(path: Path) -> None:
 def _log(path: Path) -> None:
     log = read_log(path)
     assert isinstance(log.said, str)
-    line_of(log.events, "own")
+    line_of(log.events, "own", "0" * 64)
 
 
 def _shares(given: Any) -> None:

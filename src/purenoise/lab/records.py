@@ -147,13 +147,13 @@ def _read(path: Path) -> tuple[Recipe | None, dict[str, Any] | None, str]:
         return None, None, "it is not finished"
     if summary["test"] is None:
         return None, None, "it has no test images"
-    fault = fault_of(summary)
+    recipe = load_recipe(str(files.recipe))
+    files.check_recipe(recipe.digest())
+    fault = fault_of(summary, recipe.digest())
     if fault:
         return None, None, f"its summary.json is damaged: {fault}"
     if home is not path and (why := fault_of_adjusted(summary, files.summary())):
         return None, None, why
-    recipe = load_recipe(str(files.recipe))
-    files.check_recipe(recipe.digest())
     return recipe, summary, ""
 
 

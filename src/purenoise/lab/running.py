@@ -175,7 +175,7 @@ def conclude(plan: Plan, outcome: Outcome) -> Comparison:
             left_out.setdefault(run.label, "it is not finished")
         elif summary["test"] is None:
             left_out[run.label] = "it has no test images"
-        elif fault := fault_of(summary):
+        elif fault := fault_of(summary, run.recipe.digest()):
             left_out[run.label] = f"its summary.json is damaged: {fault}"
         else:
             records.append(Record(run.variant.label, run.seed, run.folder, run.recipe, summary))

@@ -36,7 +36,7 @@ from purenoise.posthoc.change import Change, Logits
 from purenoise.posthoc.fitting import fit_offsets, fit_temperature
 from purenoise.posthoc.heads import check_tau, prior_shift
 from purenoise.posthoc.priors import Prior, read_prior
-from purenoise.predictions import read_predictions, write_predictions
+from purenoise.predictions import are_of, read_predictions, write_predictions
 from purenoise.prepare import Prepared, check_unchanged, prepare
 from purenoise.recipe import Recipe
 from purenoise.runlinks import refuse_links
@@ -172,6 +172,11 @@ class _Work:
         z, y = read_predictions(path)
         if z.shape != (self.base["n_test"], len(self.counts)):
             raise RunError(f"{path} is not of this run: it has shape {z.shape}.")
+        if not are_of(self.base["test"], z, y, self.base["counts"]):
+            raise RunError(
+                f"{path} is not of this run: it does not give the run's result.",
+                "Put the run's own file back, or train it again.",
+            )
         return z, y
 
     def _validation(self) -> tuple[Logits, NDArray[np.int64]]:

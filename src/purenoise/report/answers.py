@@ -7,14 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from purenoise.confusion import Confusion
 from purenoise.errors import RunError
 from purenoise.lab.records import Record
-from purenoise.metrics import BINS, evaluate_logits, probabilities
-from purenoise.predictions import read_predictions
+from purenoise.metrics import BINS, probabilities
+from purenoise.predictions import are_of, read_predictions
 from purenoise.runlog import RunFolder
-
-ROUNDING = 1e-6  # of NLL and ECE; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -47,14 +44,9 @@ def read_answers(record: Record) -> Answers | None:
         logits, labels = read_predictions(RunFolder(record.folder).predictions)
     except RunError:
         return None
-    if logits.shape[1] != len(record.summary["class_names"]):
+    if not are_of(record.summary["test"], logits, labels, record.summary["counts"]):
         return None
-    predicted, test = logits.argmax(axis=1), record.summary["test"]
-    measured = evaluate_logits(logits, labels, record.summary["counts"])
-    off = max(abs(measured[key] - test[key]) for key in ("nll", "ece"))
-    ours, theirs = (Confusion.read(m["confusion"], logits.shape[1]) for m in (measured, test))
-    if not ours.equals(theirs) or off > ROUNDING:
-        return None
+    predicted = logits.argmax(axis=1)
     confidence, right = probabilities(logits).max(axis=1), predicted == labels
     index = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     return Answers(

@@ -20,6 +20,8 @@ from purenoise.recipe import method_names
 
 MOST_CLASSES = 30
 ALL_EQUAL = "all seeds equal"  # in place of an interval without width
+# What begins a formula, at the start of a cell or behind what separates cells elsewhere.
+FORMULA = re.compile("((?:^|[;|\t])\\s*)(?=[-=+@\uff1d\uff0b\uff0d\uff20])")
 GROUP_RULES = {
     "many": "> 100 images",
     "medium": "20 to 100",
@@ -202,14 +204,14 @@ def csv_cell(value: Any) -> Any:
     """Return a value that no spreadsheet takes for a formula, and no terminal for a command.
 
     Example:
-        >>> csv_cell("=1+1"), csv_cell(-0.5)
-        ("'=1+1", -0.5)
+        >>> csv_cell("=1+1"), csv_cell("a; =1+1"), csv_cell(-0.5)
+        ("'=1+1", "a; '=1+1", -0.5)
     """
     if not isinstance(value, str):
         return value
-    if value.lstrip()[:1] in ("=", "+", "-", "@") or value[:1] in ("\t", "\r", "\n"):
+    if value[:1] in ("\t", "\r", "\n"):
         value = f"'{value}"
-    return one_line(value)
+    return one_line(FORMULA.sub(r"\1'", value))
 
 
 def predictions_table(predictions: Sequence[Any]) -> Table:
