@@ -18,13 +18,16 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from purenoise.training import Fit
 
+from . import stages
 from .kills import Reference
 from .stages import without_stages
 from .tally import Row, Tally
@@ -142,16 +145,42 @@ def _close(folder: Path) -> None:
 
 
 def little_memory(place: Place, dice: random.Random) -> str:
-    """The address space ends a little above what is in use."""
+    """From the beginning, a step, an epoch or the end on, little more memory than used is left."""
     extra = dice.randint(0, 64) * MIB // 4
+    wanted = dice.choice(("", "start", "step", "epoch", "end"))
+    at = dice.randint(1, 3) if wanted in ("step", "epoch") else 1
 
-    def limited() -> None:
+    def limit() -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + extra
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
-        train(place.folder)
+
+    def limited() -> None:
+        if not wanted:
+            limit()
+        with _at_stage(wanted, at, limit):
+            train(place.folder)
 
     return place.outcome(do(limited, place.said))
+
+
+@contextmanager
+def _at_stage(wanted: str, at: int, act: Callable[[], object]) -> Iterator[None]:
+    """Do something when a run in this process tells an event of a kind for the ``at``-th time."""
+    plain, seen = stages.tell, 0
+
+    def tell(name: str, event: dict[str, Any]) -> None:
+        nonlocal seen
+        plain(name, event)
+        seen += name == wanted
+        if name == wanted and seen == at:
+            act()
+
+    stages.tell = tell
+    try:
+        yield
+    finally:
+        stages.tell = plain
 
 
 def loss_not_finite(place: Place, dice: random.Random) -> str:
@@ -191,19 +220,20 @@ def second_process(place: Place, dice: random.Random) -> str:
     """A second process on the folder is refused while the first trains, and not by a stale lock."""
     reading, ready = os.pipe()
 
-    def first() -> None:
-        from purenoise.runlog import RunFolder
+    def wait_in_a_step() -> None:
+        os.write(ready, b"1")
+        time.sleep(600)
 
-        with RunFolder(place.folder).held():
-            os.write(ready, b"1")
-            time.sleep(600)
+    def first() -> None:
+        with _at_stage("step", dice.randint(1, 6), wait_in_a_step):
+            train(place.folder)
 
     child = start(first, place.said)
     os.read(reading, 1)
     os.close(reading)
     os.close(ready)
     ended = do(lambda: train(place.folder), place.root / "second")
-    os.kill(child, dice.choice((signal.SIGKILL, signal.SIGTERM)))
+    os.kill(child, signal.SIGKILL)
     wait(child, place.said)
     if ended.code != 2 or "is being trained by another process" not in ended.said:
         return f"the second was not refused: {ended.code}: {ended.said}"

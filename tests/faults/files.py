@@ -2,7 +2,7 @@
 
 A run in progress is damaged and goes on; the files of a finished run are damaged and read by what
 reads them. Damage: empty, cut, a flipped bit, a tail of zeros (a block that never reached the
-disk), zeros throughout, a block of noise.
+disk), zeros throughout, a block of noise, the whole file of another run.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import numpy as np
 import torch
 
 from purenoise.checkpoint import load_plain, save_state
+from purenoise.errors import RunError
 from purenoise.lab.sharing import PhaseStore
 from purenoise.ldamfiles import checkpoint_bytes, read_checkpoint
 from purenoise.models.weightsfile import read_weights
 from purenoise.network import load_run
-from purenoise.predictions import read_predictions
+from purenoise.predictions import are_of, read_predictions
 from purenoise.runlog import RunFolder, read_events
+from purenoise.summaryform import read_summary
 from purenoise.training import State
 
 from .kills import Reference
@@ -72,6 +74,7 @@ def block(content: bytes, dice: random.Random) -> bytes:
 
 
 DAMAGES = (empty, cut, flipped, flipped, zero_tail, zeros, block)
+ANOTHER = "another run's"
 
 
 class Runs:
@@ -96,6 +99,8 @@ class Runs:
         content = load_plain(self.whole / "state" / "state.pt")
         about = content.pop("version"), content.pop("identity")
         self.state, self.identity = State(**content), about[1]
+        self.other = root / "other"
+        do(lambda: train(self.other, "erm"), self.said)
         self.store = root / "phases"
         save_state(self.store / "k", self.state, {**self.identity, "phase": "k"})
         self.script = root / "script"  # what cifar_train.py leaves
@@ -119,14 +124,17 @@ def run(root: Path, n: int, seed: int, told: Tally) -> None:
         damage = dice.choice(DAMAGES)
         folder = root / "copy"
         shutil.copytree(runs.half if check is goes_on else _source(runs, name), folder)
-        path = folder / name
-        path.write_bytes(damage(path.read_bytes(), dice))
+        path, swaps = folder / name, check in SWAPPED and dice.random() < 1 / len(DAMAGES)
+        if swaps:
+            shutil.copy(runs.other / name, path)
+        else:
+            path.write_bytes(damage(path.read_bytes(), dice))
         outcome = check(runs, folder)
         known = outcome in (IDENTICAL, RECOGNISED, BEFORE)
-        told.add(Row("files", f"{damage.__name__.replace('_', ' ')} {kind}",
-                     outcome if known else "LOST"))  # fmt: skip
+        done = ANOTHER if swaps else damage.__name__.replace("_", " ")
+        told.add(Row("files", f"{done} {kind}", outcome if known else "LOST"))
         if not known:
-            told.fault(f"files seed {seed} trial {i} ({damage.__name__} {kind}): {outcome}")
+            told.fault(f"files seed {seed} trial {i} ({done} {kind}): {outcome}")
         shutil.rmtree(folder)
 
 
@@ -170,7 +178,7 @@ def _reads(runs: Runs, work: Callable[[], bool]) -> str:
 def summary(runs: Runs, folder: Path) -> str:
     """Ask for the result of the run, as `purenoise train` does."""
     right = json.loads((runs.whole / "summary.json").read_text())
-    return _reads(runs, lambda: _same(RunFolder(folder).summary(), right))
+    return _reads(runs, lambda: _same(read_summary(RunFolder(folder), right["digest"]), right))
 
 
 def _same(found: Any, right: dict[str, Any]) -> bool:
@@ -201,10 +209,17 @@ def recipe(runs: Runs, folder: Path) -> str:
 
 
 def predictions(runs: Runs, folder: Path) -> str:
-    """Read what the run said of its test images."""
+    """Read what the run said of its test images, as `purenoise adjust` does."""
     right = read_predictions(runs.whole / "predictions.npz")
-    return _reads(runs, lambda: all(map(np.array_equal, read_predictions(
-        folder / "predictions.npz"), right)))  # fmt: skip
+    about = json.loads((runs.whole / "summary.json").read_text())
+
+    def equal() -> bool:
+        found = read_predictions(folder / "predictions.npz")
+        if not are_of(about["test"], *found, about["counts"]):
+            raise RunError("They are another run's.")
+        return all(map(np.array_equal, found, right))
+
+    return _reads(runs, equal)
 
 
 def events(runs: Runs, folder: Path) -> str:
@@ -256,3 +271,5 @@ READERS: tuple[tuple[str, Callable[[Runs, Path], str], str], ...] = (
     ("k/state.pt", phase, " of a shared phase"),
     ("ckpt.pth.tar", checkpoint, " of cifar_train.py"),
 )
+# What notices the whole file of another run, or is not harmed by it.
+SWAPPED = (goes_on, summary, weights, recipe, predictions)

@@ -61,6 +61,7 @@ def run(root: Path, n: int, seed: int, told: Tally, methods: Sequence[str] = (ME
     """Kill at least ``n`` times, methods in turn; each is counted by its signal and its place."""
     wholes = [Reference(root / f"method-{i}", method) for i, method in enumerate(methods)]
     dice = random.Random(seed)
+    by_method: Counter[str] = Counter()
     slowest, done, turn = 0.0, 0, 0
     while done < n and not told.is_over:
         whole = wholes[turn % len(wholes)]
@@ -79,8 +80,11 @@ def run(root: Path, n: int, seed: int, told: Tally, methods: Sequence[str] = (ME
             told.fault(f"kills seed {seed} run {turn} ({whole.method}, "
                        f"{', '.join(kill.kind for kill in kills)}): {fault}")  # fmt: skip
         done, turn = done + len(kills), turn + 1
+        by_method[whole.method] += len(kills)
         shutil.rmtree(folder, ignore_errors=True)
     told.note("kills", "seconds from a signal to the end, at most", f"{slowest:.2f}")
+    for method, count in by_method.items():
+        told.note("kills", f"of {method}", str(count))
 
 
 def _kills(folder: Path, whole: Reference, dice: random.Random) -> Iterator[Kill]:
@@ -140,10 +144,8 @@ def _wrong(ended: Ended, number: int, stage: Stage, folder: Path) -> str:
     said, last = without_stages(ended.said), stage_of(ended.said)
     if ended.code == 130 and f"To go on: {COMMAND}" in said and ended.is_clean:
         return not_saved(folder, last)
-    if ended.code == 0 and stage.is_trained:
-        return ""  # the end was being written, and is
     if ended.code in (130, -number) and "Stopped;" not in said and (not last.began or last.is_over):
-        return ""  # nothing was to be saved yet, or everything was
+        return ""  # nothing was to be saved yet, or everything was and is written
     return f"{signal.Signals(number).name} at {stage} ended it with {ended.code}: {said[-300:]}"
 
 

@@ -22,7 +22,7 @@ from purenoise.posthoc.heads import adjust_logits
 from purenoise.prepare import prepare
 
 from ..support import snapshot
-from .support import predictions
+from .support import answer, predictions
 
 METHODS = tuple(adjusting.METHODS)
 
@@ -41,7 +41,7 @@ def test_logit_adjustment_is_bayes_optimal_for_shifted_gaussians(
     x = centres[y] + draws.normal(0, 1, (500, 4))
     log_density = -((x[:, None] - centres) ** 2).sum(2) / 2
     posterior = log_density + np.log(p)  # what training under p ends in, at best
-    np.savez(folder / "predictions.npz", logits=posterior.astype(np.float32), labels=y)
+    answer(folder, posterior.astype(np.float32), y)
     found = pn.adjust_run(folder, "logit-adjustment", prior=q)
     bayes = (log_density + np.log(q)).argmax(1)
     after, _ = predictions(found.folder)
@@ -113,7 +113,7 @@ def test_fitting_never_looks_at_the_test_images(
     """Other predictions and labels of the test images, and none to load: the same is fitted."""
     before = pn.adjust_run(runs["erm"], method).summary["adjusted"]
     z, y = predictions(runs["erm"])
-    np.savez(runs["erm"] / "predictions.npz", logits=z[::-1], labels=(y + 3) % 10)
+    answer(runs["erm"], z[::-1], (y + 3) % 10)
     loaded = []
     real = adjusting.predict_logits
 
