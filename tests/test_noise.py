@@ -271,3 +271,18 @@ def test_pixels_with_equal_keys_keep_their_order(monkeypatch):
     monkeypatch.setattr(torch, "rand", lambda size, **options: torch.zeros(size))
     images = torch.arange(2 * 900).view(2, 1, 30, 30)
     assert torch.equal(shuffle_pixels(images, generator()), images)
+
+
+def test_labels_that_are_no_class_are_refused():
+    """A label below 0 would choose from the end, and one beyond the classes nothing."""
+    draws = torch.Generator().manual_seed(0)
+    for labels in ([0, -1], [2, 0]):
+        with pytest.raises(DataError, match="classes are 0 to 1"):
+            choose_noise(torch.tensor(labels), [0.0, 0.5], draws)
+    assert choose_noise(torch.tensor([], dtype=torch.int64), [0.0, 0.5], draws).shape == (0,)
+
+
+def test_no_images_have_no_statistics():
+    """Nothing to take statistics of is a sentence, not two empty arrays."""
+    with pytest.raises(DataError, match="no images"):
+        pixel_statistics([])

@@ -208,7 +208,8 @@ def _refuse_other_run(path: Path, metadata: Mapping[str, str] | None, digest: st
     known = head.get("recipe") if isinstance(head, dict) else None
     if None not in (known, digest) and known != digest:
         raise RunError(
-            f"{path} holds the weights of another run (recipe {str(known)[:8]}, not {str(digest)[:8]}).",
+            f"{path} holds the weights of another run (recipe {str(known)[:8]}, not "
+            f"{str(digest)[:8]}).",
             "Put the run's own file back, or train it again.",
         )
 

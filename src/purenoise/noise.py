@@ -64,8 +64,16 @@ def choose_noise(labels: Tensor, probabilities: ArrayLike, generator: torch.Gene
 
     Returns:
         bool of shape (B,), True for noise.
+
+    Raises:
+        DataError: If a label is no class.
     """
     p = torch.as_tensor(np.asarray(probabilities, np.float64))
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(p):
+        raise DataError(
+            f"Labels go from {int(labels.min())} to {int(labels.max())}, and classes are 0 to "
+            f"{len(p) - 1}."
+        )
     return torch.rand(len(labels), generator=generator, dtype=torch.float64) < p[labels]
 
 
@@ -230,8 +238,13 @@ def pixel_statistics(
 
     Returns:
         Two float64 arrays of shape (C,), in [0, 1].
+
+    Raises:
+        DataError: If there are no images.
     """
     statistics = PixelStatistics()
     for batch in batches:
         statistics.update(batch)
+    if not len(statistics.mean):
+        raise DataError("There are no images to take statistics of.")
     return statistics.mean, statistics.std

@@ -77,7 +77,9 @@ class Display(Watcher):
             self._print(f"note: {note}")
         epoch, step = event["resumed_at"]
         if epoch or step:
-            self._print(f"continues at epoch {epoch + 1}, step {step + 1}")
+            at_the_end = epoch >= event["epochs"]
+            self._print("all epochs are trained; the end is done again" if at_the_end else
+                        f"continues at epoch {epoch + 1}, step {step + 1}")  # fmt: skip
         self._first_epoch = epoch
         self._started = self._printed_at = time.monotonic()
         if self.console.is_terminal:
