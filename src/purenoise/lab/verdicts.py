@@ -46,9 +46,9 @@ def verdicts(comparison: Comparison) -> list[str]:
     if len(differences) <= WHOLE:
         return [*_overall(comparison), *map(verdict, differences)]
     said = [*_overall(comparison), *map(_brief, differences)]
-    tested = [d for d in differences if _has_p(d)]
-    if len(tested) > 1:
-        said.append(f"Each p is after Holm's correction for {len(tested)} comparisons.")
+    k = differences[0].comparisons
+    if k > 1 and any(map(_has_p, differences)):
+        said.append(f"Each p is after Holm's correction for {k} comparisons.")
     if any(_is_guessed(d) for d in differences):
         said.append(
             f"Numbers of seeds that would settle a difference hold in 4 of 5 cases, {SEEN}."
