@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 from PIL import Image
 import purenoise.data.cache as cache
-from .support import load
+from tests.data.support import load
 root, place, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 cache.SAVE_SECONDS = 0.0
 original, n = Image.open, 0

@@ -174,7 +174,7 @@ import resource, sys, threading
 from pathlib import Path
 import numpy as np
 import purenoise.data.prefetch as prefetch
-from .support import load
+from tests.data.support import load
 root, place = Path(sys.argv[1]), sys.argv[2]
 data = load(root, Path(place) if place else None, side=256)
 images, n = data.train.images, len(data.train)

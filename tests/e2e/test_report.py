@@ -57,12 +57,17 @@ def test_a_phone_shows_the_main_numbers_without_scrolling(chromium, page_file):
     """At 390 px accuracy, difference and p of every method are on the screen, with their names."""
     page, wrong = opened(chromium, page_file, 390)
     cells = page.evaluate(
-        """[...document.querySelectorAll("#in-short tbody td")].map(td => {
+        """[...document.querySelectorAll("#in-short tbody td")].filter(
+          td => td.offsetParent).map(td => {
           const box = td.getBoundingClientRect();
           return [box.left, box.right, getComputedStyle(td, "::before").content];
         })"""
     )
     assert len(cells) > 5
+    assert page.evaluate(
+        """[...document.querySelectorAll("#in-short tbody td")].every(
+          td => !td.offsetParent == !td.textContent.trim())"""
+    ), "heads stand over nothing"
     assert all(0 <= left < right <= 390 for left, right, _ in cells)
     named = {name.strip('"') for _, _, name in cells}
     assert {"accuracy %", "difference, points", "p", "p after Holm"} <= named
