@@ -97,9 +97,8 @@ def test_a_state_at_a_place_that_is_not_there_is_refused(
     found = load_state(files.state)
     assert found is not None
     state, identity, _ = found
-    history = [dict.fromkeys(("epoch", "phase", "lr", "loss", "accuracy", "seconds"), 0) | {
-        "epoch": e, "lr": 0.1, "loss": 1.0, "accuracy": 0.5, "seconds": 1.0}
-        for e in range(change.get("epoch", 0))]  # fmt: skip
+    record = {"phase": 0, "lr": 0.1, "loss": 1.0, "accuracy": 0.5, "seconds": 1.0}
+    history = [{"epoch": e, **record} for e in range(change.get("epoch", 0))]
     save_state(files.state, replace(state, **change, history=history), identity)
     with pytest.raises(RunError, match=said):
         train(tmp_path / "a")

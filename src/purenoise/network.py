@@ -67,16 +67,15 @@ def load_run(folder: str | Path) -> tuple[Recipe, dict[str, Any], nn.Module]:
         RunError: If the run is not finished or its files do not fit.
     """
     files = RunFolder.existing(folder)
-    if not files.summary_file.exists():
-        raise RunError(
-            f"The run {folder} is not finished.",
-            f"To go on: purenoise train {shlex.quote(str(folder))}",
-        )
     recipe = load_recipe(str(files.recipe))
     digest = recipe.digest()
     files.check_recipe(digest)
     summary = read_summary(files, digest)
-    assert summary is not None
+    if summary is None:
+        raise RunError(
+            f"The run {folder} is not finished.",
+            f"To go on: purenoise train {shlex.quote(str(folder))}",
+        )
     n_classes, channels = len(summary["class_names"]), summary["image_shape"][0]
     model = _network(recipe, n_classes, channels, pretrained=False)
     load_weights(files.weights, model, digest)

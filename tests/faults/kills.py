@@ -83,8 +83,8 @@ def run(root: Path, n: int, seed: int, told: Tally, methods: Sequence[str] = (ME
         by_method[whole.method] += len(kills)
         shutil.rmtree(folder, ignore_errors=True)
     told.note("kills", "seconds from a signal to the end, at most", f"{slowest:.2f}")
-    for method, count in by_method.items():
-        told.note("kills", f"of {method}", str(count))
+    shown = ", ".join(f"{method} {count}" for method, count in by_method.most_common())
+    told.note("kills", "by method", shown)
 
 
 def _kills(folder: Path, whole: Reference, dice: random.Random) -> Iterator[Kill]:
