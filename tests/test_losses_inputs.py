@@ -20,6 +20,7 @@ from purenoise.losses import (
     LabelAwareSmoothingLoss,
     LDAMLoss,
     LogitAdjustedLoss,
+    build_loss,
     class_smoothing,
 )
 from purenoise.methodfile import LOSS_OPTIONS
@@ -293,3 +294,21 @@ def test_losses_of_ones_own() -> None:
     torch.testing.assert_close(loss(logits, y), (rows * weight).sum() / weight.sum())
     with pytest.raises(NotImplementedError):
         ClassificationLoss()(logits, y)
+
+
+@every_loss
+@pytest.mark.parametrize("targets", [[-100, 1], [-1, 0], [0, C]])
+def test_targets_that_are_no_class_are_refused(case: str, targets: list[int]) -> None:
+    """None is ignored in silence, as torch does with -100, and none counts from the end."""
+    with pytest.raises(DataError, match=f"classes are 0 to {C - 1}"):
+        of_case(case)(torch.zeros(2, C), torch.tensor(targets))
+    assert of_case(case)(torch.zeros(0, C), torch.tensor([], dtype=torch.int64)).item() == 0
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "ldam"])
+def test_torch_ignores_no_target(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device, where targets are not looked at, torch fails instead of leaving a row out."""
+    monkeypatch.setattr("purenoise.lossbase.is_compiling", lambda: True)
+    loss = build_loss(name, counts=[3] * 120, prior=[3] * 120)
+    with pytest.raises((IndexError, RuntimeError), match=r"out of (bounds|range)"):
+        loss(torch.zeros(2, 120), torch.tensor([-100, 1]))

@@ -211,3 +211,15 @@ def test_too_little_memory_for_images_means_smaller_batches() -> None:
     assert most == [4]
     with pytest.raises(TrainingError, match="a single image"):
         ask(model, Large(0), [0.0], [1.0], 32)
+
+
+def test_handlers_of_a_program_around_python_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python says None for a handler that is not its own, and takes none back."""
+    real = signal.getsignal
+    monkeypatch.setattr(signal, "getsignal", lambda n: None if n == signal.SIGTERM else real(n))
+    before = real(signal.SIGTERM)
+    with stop_on_signal() as should_stop:
+        assert real(signal.SIGTERM) == before
+        assert real(signal.SIGINT) != before
+        assert not should_stop()
+    assert real(signal.SIGTERM) == before

@@ -207,9 +207,9 @@ def test_pixel_statistics_refuse_other_arrays():
     for channels in (1, 4):
         with pytest.raises(DataError, match=f"with {channels} channels came after images with 3"):
             stats.update(np.zeros((1, channels, 2, 2), np.uint8))
-    for channels in (1, 3, 4):
+    for side, channels in ((32, 1), (8, 3), (32, 4)):
         with pytest.raises(DataError, match="channels last") as caught:
-            pixel_statistics([np.zeros((2, 32, 32, channels), np.uint8)])
+            pixel_statistics([np.zeros((2, side, side, channels), np.uint8)])
         assert "moveaxis" in caught.value.hint
     with pytest.raises(DataError, match="got list") as caught:
         pixel_statistics([[torch.zeros(2, 3, 8, 8), torch.zeros(2)]])
@@ -282,7 +282,18 @@ def test_labels_that_are_no_class_are_refused():
     assert choose_noise(torch.tensor([], dtype=torch.int64), [0.0, 0.5], draws).shape == (0,)
 
 
-def test_no_images_have_no_statistics():
-    """Nothing to take statistics of is a sentence, not two empty arrays."""
+@pytest.mark.parametrize("shapes", [[], [(0, 3, 8, 8)], [(2, 3, 0, 8), (0, 3, 8, 8)]])
+def test_no_images_have_no_statistics(shapes):
+    """Nothing to take statistics of is a sentence, not empty arrays or zeros."""
     with pytest.raises(DataError, match="no images"):
-        pixel_statistics([])
+        pixel_statistics(np.zeros(shape, np.uint8) for shape in shapes)
+
+
+def test_a_batch_without_images_changes_no_statistics():
+    """Batches without images, before and between others, are nothing; their channels must fit."""
+    images = np.arange(96, dtype=np.uint8).reshape(2, 3, 4, 4)
+    mean, std = pixel_statistics([images[:0], images, images[:0]])
+    wanted = pixel_statistics([images])
+    assert (mean.tolist(), std.tolist()) == (wanted[0].tolist(), wanted[1].tolist())
+    with pytest.raises(DataError, match="with 1 channels came after images with 3"):
+        pixel_statistics([images[:0], images[:, :1]])

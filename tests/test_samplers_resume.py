@@ -63,6 +63,7 @@ def test_resume_inside_a_data_loader(stop: int) -> None:
     assert sampler.state_dict()["done"] == min(100, 8 * stop)
     resumed = ClassBalancedSampler(LABELS, seed=1)
     resumed.load_state_dict(sampler.state_dict(done=min(100, 8 * stop)))
+    resumed.set_epoch(0)
     assert head + [batch.tolist() for batch in loader(resumed)] == expected
 
 
@@ -146,3 +147,14 @@ def test_the_place_is_counted_anew_in_each_epoch() -> None:
         assert sampler.state_dict(done=3) == {"epoch": epoch, "done": 3}  # a loader read ahead
         assert len(list(images)) == 93
         assert sampler.state_dict() == {"epoch": epoch, "done": 100}
+
+
+def test_after_a_whole_epoch_comes_the_next() -> None:
+    """A state that is kept at the end of an epoch goes on as the sampler itself does."""
+    sampler = ClassBalancedSampler(LABELS)
+    list(sampler)
+    resumed = ClassBalancedSampler(LABELS)
+    resumed.load_state_dict(sampler.state_dict())
+    assert resumed.state_dict() == sampler.state_dict()
+    assert list(resumed) == list(sampler) == sampler.order(1).tolist()
+    assert list(resumed) == sampler.order(2).tolist()

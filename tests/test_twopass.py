@@ -321,3 +321,12 @@ def test_compiled_step_is_one_graph_and_does_not_recompile_for_ever():
 def test_layers_of_our_own_need_no_conversion():
     """A net built with DARBatchNorm2d is ready for a noise pass as it stands."""
     assert two_pass(small(DARBatchNorm2d(4)), images(3), images(2)).shape == (5, 10)
+
+
+def test_only_a_single_row_is_told_as_one():
+    """What fails for another reason, or with more rows, keeps its own words."""
+    folded = nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (1, -1)), convert(nn.BatchNorm1d(8)))
+    with pytest.raises(ValueError, match="more than 1 value"):
+        two_pass(folded, torch.randn(2, 4))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        two_pass(nn.Linear(3, 2), torch.randn(1, 4))

@@ -22,7 +22,8 @@ from purenoise.terminal.adjusting import adjust
 from purenoise.terminal.arguments import Arguments, split_words
 from purenoise.terminal.exporting import export
 from purenoise.terminal.following import FOLLOWERS_WAIT, follows, refuse_several, team_of_commands
-from purenoise.terminal.outlet import lasting_console
+from purenoise.terminal.outlet import Outlet, lasting_console
+from purenoise.terminal.plaintext import one_line, printable
 from purenoise.terminal.predicting import predict
 from purenoise.terminal.recipes import recipes_app
 from purenoise.terminal.stopping import STOPPED, Commands, going_on, signals_interrupt
@@ -157,10 +158,10 @@ def compare(
     name, given = split_words(arguments, "compare")
     command = " ".join(["purenoise compare", *map(shlex.quote, arguments or [])])
     console = lasting_console()
-    with console.status("loading", spinner="line"):
-        from purenoise.terminal.comparing import run_comparison
-    refuse_several("compare")
     with going_on(command):
+        with console.status("loading", spinner="line"):
+            from purenoise.terminal.comparing import run_comparison
+        refuse_several("compare")
         failed = run_comparison(console, name, given, command, print_jobs)
     if failed:
         raise typer.Exit(2)
@@ -244,7 +245,6 @@ def doctor(
 ) -> None:
     """Check versions, devices, data sets, write access and disk."""
     from purenoise.doctor import examine
-    from purenoise.terminal.tables import one_line
 
     table = Table(box=None, show_header=False)
     checks = examine(data, out)
@@ -260,17 +260,10 @@ def _console() -> Console:
     return Console(highlight=False, quiet=follows())
 
 
-def _errors() -> Console:
-    return lasting_console(stderr=True)
-
-
 def _say_error(error: PureNoiseError) -> None:
-    console = _errors()
-    from purenoise.terminal.tables import printable
-
-    console.print(f"purenoise: {printable(error.message)}", markup=False, soft_wrap=True)
-    if error.hint:
-        console.print(printable(error.hint), markup=False, soft_wrap=True)
+    """Print without any library: one may be what could not be loaded, for lack of memory."""
+    if sys.stderr is not None:
+        Outlet(sys.stderr).write(printable(f"purenoise: {error}\n"))
 
 
 def _print_json(content: Any) -> None:

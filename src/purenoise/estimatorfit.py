@@ -184,7 +184,7 @@ def _in_folder(recipe: Recipe, data: Prepared, listener: Listener, out: Path) ->
     _check_size(network(recipe, data), data.dataset.image_shape, recipe.model.name)
     run_recipe(recipe, recipe, listeners=[listener], folder=out, data=data)
     _, _, model = load_run(out)
-    events = read_events(RunFolder(out).events)
+    events = read_events(RunFolder(out).events, recipe.digest())
     records = [event for event in events if event["event"] == "epoch"]
     epochs = [{k: v for k, v in record.items() if k not in LOGGED} for record in records]
     return Fitted(model, epochs, (data.mean, data.std))

@@ -6,7 +6,7 @@ brackets, a million events. Memory follows from one line and from what is kept. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,21 @@ def read_log(path: Path, trim: Callable[[Event], Event] | None = None) -> Log:
     except MemoryError:
         return Log([], damaged, "there is too little memory for its events")
     return Log(events, damaged)
+
+
+def is_of_another(events: Iterable[Mapping[str, Any]], digest: str | None) -> bool:
+    """Whether events say that they are of a run with another recipe.
+
+    Args:
+        events: As they were read.
+        digest: Of the recipe; None: of any.
+
+    Example:
+        >>> is_of_another([{"event": "start", "digest": "a1"}], "b2")
+        True
+    """
+    known = [event.get("digest") for event in events if event.get("event") == "start"]
+    return digest is not None and any(isinstance(k, str) and k != digest for k in known)
 
 
 def _lines(path: Path) -> Iterator[str | None]:

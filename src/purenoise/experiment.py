@@ -298,7 +298,7 @@ class _Experiment:
         write_whole(self.files.recipe, f"{head}{self.recipe.to_yaml()}digest: {digest}\n")
         self.begun_by = line_of(read_events(self.files.events), self.command, digest)
         theirs = state is self.shared or (self.resume is not None and state is self.resume[0])
-        self.log = RunLog(self.files, state.epoch, state.history, shared=theirs)
+        self.log = RunLog(self.files, state.epoch, state.history, shared=theirs, digest=digest)
 
     def _fit(self, fit: Fit, state: State) -> list[dict[str, Any]]:
         try:

@@ -18,8 +18,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from purenoise.errors import DataError, RecipeError
+
+NO_CLASS = -(2**62)  # for torch's ignore_index, which is -100: no target is left out in silence
 
 
 class ClassificationLoss(nn.Module):
@@ -53,7 +56,8 @@ class ClassificationLoss(nn.Module):
             A scalar; 0 where all rows have weight 0.
 
         Raises:
-            DataError: If the shapes or the kind of targets do not fit.
+            DataError: If the shapes or the kind of targets do not fit, or a target on the CPU is no
+                class (a device would have to be waited for).
         """
         terms, weights = self.rows(logits, targets)
         return terms.sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
@@ -153,3 +157,10 @@ def _check_shapes(logits: Tensor, targets: Tensor) -> None:
             f"Targets of shape (B,) are class indices, got {targets.dtype}.",
             "Give whole numbers 0..C-1, or probabilities of shape (B, C).",
         )
+    if targets.dim() == 1 and len(targets) and targets.device.type == "cpu" and not is_compiling():
+        low, high = map(int, targets.aminmax())
+        if not 0 <= low <= high < logits.shape[1]:
+            raise DataError(
+                f"Targets go from {low} to {high}, and classes are 0 to {logits.shape[1] - 1}.",
+                "Leave rows out that have no class; none is ignored.",
+            )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from purenoise.errors import DataError, RecipeError, did_you_mean
 from purenoise.longtail import check_counts
-from purenoise.lossbase import ClassificationLoss
+from purenoise.lossbase import NO_CLASS, ClassificationLoss
 
 LDAM_SCALE = 30.0
 FOCAL_FORMS = ("standard", "ldam-drw")
@@ -34,7 +34,7 @@ class CrossEntropyLoss(ClassificationLoss):
 
     def hard(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return -log p of the target, shape (B,)."""
-        return F.cross_entropy(logits, targets, reduction="none")
+        return F.cross_entropy(logits, targets, reduction="none", ignore_index=NO_CLASS)
 
     def per_class(self, logits: Tensor) -> Tensor:
         """Return -log p, shape (B, C)."""
@@ -126,7 +126,7 @@ class LDAMLoss(ClassificationLoss):
         """Return cross-entropy of s (z - margin of the target), shape (B,)."""
         shift = self._of("margins", logits)[targets]
         moved = logits.scatter_add(1, targets[:, None], -shift[:, None])
-        return F.cross_entropy(self.s * moved, targets, reduction="none")
+        return F.cross_entropy(self.s * moved, targets, reduction="none", ignore_index=NO_CLASS)
 
     def per_class(self, logits: Tensor) -> Tensor:
         """Return the loss for each class that the row might have, shape (B, C).

@@ -200,7 +200,7 @@ class PixelStatistics:
                 f"Images of shape {images.shape} have their channels last.",
                 "Bring them to (B, C, H, W): `numpy.moveaxis(images, -1, 1)`.",
             )
-        if self._n == 0:
+        if len(self._sum) == 0:
             self._sum = np.zeros(channels, np.int64)
             self._squares = np.zeros(channels, np.int64)
         elif channels != len(self._sum):
@@ -214,6 +214,11 @@ class PixelStatistics:
             self._sum[c] += histogram @ values
             self._squares[c] += histogram @ values**2  # whole numbers: exact
         self._n += images.size // channels
+
+    @property
+    def n(self) -> int:
+        """Pixels so far, of one channel."""
+        return self._n
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -245,6 +250,6 @@ def pixel_statistics(
     statistics = PixelStatistics()
     for batch in batches:
         statistics.update(batch)
-    if not len(statistics.mean):
+    if statistics.n == 0:
         raise DataError("There are no images to take statistics of.")
     return statistics.mean, statistics.std

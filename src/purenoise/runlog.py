@@ -27,7 +27,7 @@ from purenoise import yamlfile
 from purenoise.checksums import event_line, sha256_fits, with_sha256
 from purenoise.data.cacheroot import LOCK, locked
 from purenoise.errors import RunError
-from purenoise.eventlog import read_log
+from purenoise.eventlog import is_of_another, read_log
 from purenoise.runlinks import refuse_links
 from purenoise.smallfile import MIB, read_small
 from purenoise.wholefile import make_folders, write_whole, writing
@@ -206,6 +206,7 @@ class RunLog:
         history: Records of the epochs before, from the state: lines that are missing or damaged
             are written again from them.
         shared: Whether another run trained the epochs that have no line here; theirs say so.
+        digest: Of the run's recipe: lines of another run are dropped.
     """
 
     def __init__(
@@ -215,9 +216,11 @@ class RunLog:
         history: Sequence[Mapping[str, Any]] = (),
         *,
         shared: bool = False,
+        digest: str | None = None,
     ) -> None:
         self.folder = folder
-        kept = [event for event in read_events(folder.events) if _stays(event, next_epoch)]
+        found = read_events(folder.events, digest)
+        kept = [event for event in found if _stays(event, next_epoch)]
         kept, filled = _mended(kept, history[:next_epoch], shared=shared)
         self._history: list[Mapping[str, Any]] = [e for e in kept if e["event"] == "epoch"]
         self._history.sort(key=lambda e: e["epoch"])
@@ -273,9 +276,15 @@ class RunLog:
         self._board.flush()
 
 
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """Return the events in a file; lines that are torn or damaged are left out."""
-    return read_log(path).events
+def read_events(path: Path, digest: str | None = None) -> list[dict[str, Any]]:
+    """Return the events in a file; lines that are torn or damaged are left out.
+
+    Args:
+        path: Of the file.
+        digest: Of the run's recipe: a file of another run has no events of this one.
+    """
+    events = read_log(path).events
+    return [] if is_of_another(events, digest) else events
 
 
 def inherited(path: Path) -> list[str]:

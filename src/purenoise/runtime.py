@@ -148,7 +148,8 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no hangup
     known = [n for name in names if (n := getattr(signal, name, None)) is not None]
     before = {n: signal.getsignal(n) for n in known}
-    ours = [n for n, handler in before.items() if handler != signal.SIG_IGN]
+    theirs = (signal.SIG_IGN, None)  # None: of a program in C that Python is a part of
+    ours = [n for n, handler in before.items() if handler not in theirs]
     for number in ours:
         signal.signal(number, ask)
     try:

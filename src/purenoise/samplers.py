@@ -183,21 +183,21 @@ class ClassSampler(Sampler[int]):
         return {"epoch": self.epoch, "done": self._done if done is None else done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Resume: the next iteration (only) begins after the images that were used."""
+        """Resume: the next iteration (only) begins after the images that were used.
+
+        After a whole epoch that is the next one, unless :meth:`set_epoch` names the same again.
+        """
         self.epoch, self._start, self._done = state["epoch"], state["done"], state["done"]
-        self._fresh = True
+        self._fresh = self._done < len(self)
 
     def __iter__(self) -> Iterator[int]:
         """Draw an epoch: the one that was set, or the one after that of the last iteration."""
         self.epoch += not self._fresh
-        self._fresh = False
+        self._done = self._start if self._fresh else 0
+        self._fresh, self._start = False, 0
         whole = self.order(self.epoch)
-        if self.even:
-            whole = np.resize(whole, len(self) * self.num_replicas)
-        own = whole[self.rank :: self.num_replicas]
-        start, self._start = self._start, 0
-        self._done = start
-        for index in own[start:]:
+        filled = np.resize(whole, len(self) * self.num_replicas)  # by images that come again
+        for index in filled[self.rank :: self.num_replicas][self._done :]:
             self._done += 1
             yield int(index)
 

@@ -22,6 +22,10 @@ MOST_CLASSES = 50_000
 LONGEST_NAME = 5000  # letters of a class's name: a path, at most
 LATER = ("recipe", "method", "seed", "digest", "command", "augment", "notes", "subset_sha256",
          "fingerprint", "n_train", "n_val", "n_test")  # fmt: skip
+OWN_FILE = (
+    "One of the two is another run's: put this run's own in its place. Where that is a lost "
+    "summary.json, remove the wrong one: the line that began the run repeats its end."
+)
 SAME = 1e-9  # numbers that differ by less differ by rounding
 
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
@@ -184,18 +188,19 @@ def read_summary(folder: RunFolder, digest: str | None = None) -> dict[str, Any]
     if summary is None:
         return None
     missing = [key for key in LATER if key not in summary]
-    fault = f"it has no {missing[0]}" if missing else fault_of(summary, digest)
+    fault = f"it has no {missing[0]}" if missing else fault_of(summary)
     if fault:
         raise RunError(f"{folder.summary_file} cannot be read: {fault}.", MEND)
+    if why := is_of_another(summary, digest):
+        raise RunError(f"{folder.summary_file} cannot be used: {why}.", OWN_FILE)
     return summary
 
 
-def fault_of(summary: Mapping[str, Any], digest: str | None = None) -> str:
-    """Return what is wrong with a summary; empty if nothing is.
+def fault_of(summary: Mapping[str, Any]) -> str:
+    """Return what is wrong with a summary by itself; empty if nothing is.
 
     Args:
         summary: As it was read.
-        digest: Of the recipe that it must be of; None: of any.
 
     Example:
         >>> fault_of({"test": {}})
@@ -209,6 +214,21 @@ def fault_of(summary: Mapping[str, Any], digest: str | None = None) -> str:
         if first["type"] == "missing":
             return f"it has no {place.rpartition('.')[2]}"
         return " ".join(filter(None, [place, first["msg"].removeprefix("Value error, ")]))
-    if digest is not None and summary.get("digest") != digest:
-        return f"it is of another run (recipe {summary.get('digest', '')[:8]}, not {digest[:8]})"
     return ""
+
+
+def is_of_another(summary: Mapping[str, Any], digest: str | None) -> str:
+    """Return why a summary and a recipe are not of one run; empty if they are.
+
+    Args:
+        summary: Without faults.
+        digest: Of the recipe; None: of any.
+
+    Example:
+        >>> is_of_another({"digest": "0" * 64}, "f" * 64)
+        'it is of the run with recipe 00000000, and recipe.yaml is ffffffff'
+    """
+    known = summary.get("digest")
+    if digest is None or not known or known == digest:
+        return ""
+    return f"it is of the run with recipe {known[:8]}, and recipe.yaml is {digest[:8]}"

@@ -78,10 +78,10 @@ def test_unfinished_and_damaged_runs_are_left_out_by_name(root, tmp_path):
     assert {Path(path).name: why.split(":")[0] for path, why in found.items()} == {
         "unfinished": "it is not finished",
         "torn": "it cannot be read",
-        "lacking": "its summary.json is damaged",
-        "odd": "its summary.json is damaged",
+        "lacking": "its summary.json is not used",
+        "odd": "its summary.json is not used",
         "untested": "it has no test images",
-        "nan": "its summary.json is damaged",
+        "nan": "its summary.json is not used",
         "changed": "it cannot be read",
     }
     assert odd.exists()

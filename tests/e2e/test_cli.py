@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import purenoise as pn
-from purenoise.terminal.tables import printable
+from purenoise.terminal.plaintext import printable
 
 from .support import (
     SHORT,

@@ -21,7 +21,7 @@ from unittest import mock
 import numpy as np
 
 from purenoise.errors import PureNoiseError
-from purenoise.terminal.tables import printable
+from purenoise.terminal.plaintext import printable
 
 from .watch import MOST, Hung, hurried, narrow, place, watched, weighed
 

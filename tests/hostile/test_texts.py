@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from purenoise.places import check_place
 from purenoise.posthoc.priors import read_prior
 from purenoise.recipe import load_recipe
 from purenoise.smallfile import read_small
-from purenoise.terminal.tables import csv_cell, printable
+from purenoise.terminal.plaintext import csv_cell, printable
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -70,12 +71,16 @@ def test_any_text_is_a_prior_or_a_sentence(text: str):
         assert shares.sum() == pytest.approx(1)
 
 
-@given(st.text(max_size=20) | st.text("a;|\t =+-@\uff1d\n", max_size=8))
+@given(st.text(max_size=20) | st.text("a;|\t =+-@\uff1d\n\"',", max_size=8))
 def test_no_cell_is_a_formula_or_a_command(text: str):
     """Whatever a name is, its cell begins no formula and moves no cursor."""
     cell = csv_cell(text)
-    for part in re.split(r"[;|\t]", cell):  # some spreadsheets part cells at these
-        assert part.lstrip()[:1] not in {*"=+-@\uff1d\uff0b\uff0d\uff20"} or part == ""
+    line = io.StringIO()
+    csv.writer(line).writerow([cell])
+    for separator in ",;|\t":  # spreadsheets part cells at some of these
+        (parts,) = csv.reader([line.getvalue()], delimiter=separator)
+        for part in parts if separator != "," else [cell]:
+            assert part.lstrip()[:1] not in {*"=+-@\uff1d\uff0b\uff0d\uff20"} or part == ""
     assert cell == printable(cell)
     assert "\n" not in cell
 

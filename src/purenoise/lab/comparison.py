@@ -162,7 +162,8 @@ def _baseline(wanted: str | None, labels: Sequence[str]) -> str:
 
 
 def _first(left_out: Mapping[str, str] | None) -> str:
-    return "".join(f"{path}: {why}. " for path, why in list((left_out or {}).items())[:3]).strip()
+    said = [f"{path}: {why.rstrip('.')}." for path, why in (left_out or {}).items()]
+    return " ".join(said[:3])
 
 
 def _row(label: str, records: Sequence[Record]) -> Row:

@@ -21,7 +21,7 @@ from purenoise.lab.adjustedruns import (
 )
 from purenoise.recipe import LATER_KEYS, Recipe, load_recipe
 from purenoise.runlog import RunFolder
-from purenoise.summaryform import fault_of
+from purenoise.summaryform import fault_of, is_of_another
 
 # Column, and its place in a run's metrics.
 METRICS: dict[str, tuple[str, ...]] = {
@@ -149,9 +149,8 @@ def _read(path: Path) -> tuple[Recipe | None, dict[str, Any] | None, str]:
         return None, None, "it has no test images"
     recipe = load_recipe(str(files.recipe))
     files.check_recipe(recipe.digest())
-    fault = fault_of(summary, recipe.digest())
-    if fault:
-        return None, None, f"its summary.json is damaged: {fault}"
+    if why := fault_of(summary) or is_of_another(summary, recipe.digest()):
+        return None, None, f"its summary.json is not used: {why}"
     if home is not path and (why := fault_of_adjusted(summary, files.summary())):
         return None, None, why
     return recipe, summary, ""

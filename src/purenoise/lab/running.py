@@ -36,7 +36,7 @@ from purenoise.runidentity import run_identity
 from purenoise.runlog import RunFolder, holding
 from purenoise.runtime import stop_on_signal, torch_settings
 from purenoise.speed import Switches
-from purenoise.summaryform import fault_of
+from purenoise.summaryform import fault_of, is_of_another
 
 Listener = Callable[[str, dict[str, Any]], None]
 IMAGES = ("fingerprint", "subset_sha256")
@@ -175,8 +175,8 @@ def conclude(plan: Plan, outcome: Outcome) -> Comparison:
             left_out.setdefault(run.label, "it is not finished")
         elif summary["test"] is None:
             left_out[run.label] = "it has no test images"
-        elif fault := fault_of(summary, run.recipe.digest()):
-            left_out[run.label] = f"its summary.json is damaged: {fault}"
+        elif why := fault_of(summary) or is_of_another(summary, run.recipe.digest()):
+            left_out[run.label] = f"its summary.json is not used: {why}"
         else:
             records.append(Record(run.variant.label, run.seed, run.folder, run.recipe, summary))
     there = {record.label for record in records}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from purenoise.eventlog import read_log
+from purenoise.eventlog import Log, is_of_another, read_log
 from purenoise.lab.comparison import Comparison
 from purenoise.lab.intervals import compare_pair
 from purenoise.lab.records import Record
@@ -31,6 +31,9 @@ def curves_section(comparison: Comparison) -> Section:
     """Return how training went."""
     heading = "Training"
     logs = {r.folder: read_log(RunFolder(r.folder).events, _of_curves) for r in comparison.records}
+    for run in comparison.records:
+        if is_of_another(logs[run.folder].events, run.summary.get("digest") or None):
+            logs[run.folder] = Log(fault="they are of another run")
     events = {folder: log.events for folder, log in logs.items()}
     left_out = [f"{clean(folder)}: {log.said}" for folder, log in logs.items() if log.said]
     text = (
@@ -61,7 +64,7 @@ def curves_section(comparison: Comparison) -> Section:
 
 def _of_curves(event: Mapping[str, Any]) -> dict[str, Any]:
     """Return what curves show of an event, without its confusion matrices."""
-    kept = {key: event.get(key) for key in ("event", "epoch", "loss")}
+    kept = {key: event.get(key) for key in ("event", "epoch", "loss", "digest")}
     accuracy = {key: {"accuracy": event[key].get("accuracy")} for key in ("val", "test")
                 if isinstance(event.get(key), dict)}  # fmt: skip
     return kept | accuracy

@@ -11,7 +11,7 @@ from purenoise.lab.comparison import Comparison
 from purenoise.lab.intervals import Estimate
 from purenoise.lab.records import METRICS
 from purenoise.report.classes import per_class, same_classes
-from purenoise.terminal.tables import csv_cell
+from purenoise.terminal.plaintext import csv_cell
 
 COLUMNS = ("what", "method", "baseline", "metric", "class", "train_images", "seed", "seeds",
            "value", "sd", "low", "high", "p", "p_holm")  # fmt: skip

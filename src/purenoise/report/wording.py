@@ -8,7 +8,8 @@ from purenoise.lab.comparison import Comparison
 from purenoise.lab.intervals import Estimate, Paired
 from purenoise.lab.records import METRICS
 from purenoise.report.document import Cell
-from purenoise.terminal.tables import ALL_EQUAL, printable
+from purenoise.terminal.plaintext import printable
+from purenoise.terminal.tables import ALL_EQUAL
 
 NA = "n/a"
 LONGEST = 25  # letters of a name in a figure

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from purenoise.lab.intervals import Estimate, t_interval
-from purenoise.terminal.tables import printable
+from purenoise.terminal.plaintext import printable
 
 if TYPE_CHECKING:
     from purenoise.posthoc.running import Adjusted

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from purenoise.errors import RecipeError, RunError, did_you_mean
+from purenoise.terminal.plaintext import printable
 
 if TYPE_CHECKING:
     from purenoise.posthoc.running import Adjusted
@@ -62,7 +63,6 @@ def find_runs(folder: Path, given: Mapping[str, Any]) -> list[Path]:
             several.
     """
     from purenoise import yamlfile
-    from purenoise.terminal.tables import printable  # imports numpy: not for --help
 
     inside = sorted(path.parent for path in folder.glob("seed-*/recipe.yaml"))
     if (folder / "recipe.yaml").is_file() or not inside:

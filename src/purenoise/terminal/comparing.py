@@ -21,7 +21,8 @@ from purenoise.runtime import stop_on_signal
 from purenoise.terminal.comparisontables import print_comparison
 from purenoise.terminal.jobs import print_jobs
 from purenoise.terminal.manyprogress import Overview
-from purenoise.terminal.tables import plural, printable
+from purenoise.terminal.plaintext import printable
+from purenoise.terminal.tables import plural
 
 # Of a comparison itself, and what they are if they are not given.
 OWN = {"methods": "erm,drs,open", "seeds": "5", "baseline": None, "jobs": "auto", "share": "true",

@@ -14,7 +14,8 @@ from purenoise.lab.comparison import Comparison, Difference, Row
 from purenoise.lab.intervals import Estimate
 from purenoise.lab.records import ACCURACY
 from purenoise.lab.verdicts import points, verdicts
-from purenoise.terminal.tables import ALL_EQUAL, broken, p_value, percent, printable
+from purenoise.terminal.plaintext import printable
+from purenoise.terminal.tables import ALL_EQUAL, broken, p_value, percent
 
 GAP = 2  # letters between columns
 NAMES, MOST = 10, 26  # letters of a line of a method's name, at least and at most

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from purenoise.errors import RecipeError, did_you_mean
+from purenoise.terminal.plaintext import printable
 
 
 def export(
@@ -38,7 +39,6 @@ def export(
     console = Console(highlight=False)
     with console.status("exporting", spinner="line"):
         from purenoise.export.running import export_all
-        from purenoise.terminal.tables import printable
 
         made = export_all(run, formats, to, force=force)
     for one in made:

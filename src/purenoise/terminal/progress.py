@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from purenoise.terminal.tables import clock, printable
+from purenoise.terminal.plaintext import printable
+from purenoise.terminal.tables import clock
 
 PLAIN_SECONDS = 10.0
 METER_SECONDS = 0.5

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from purenoise.errors import RunError
 from purenoise.terminal.arguments import Arguments, split_words
+from purenoise.terminal.plaintext import printable
 
 recipes_app = typer.Typer(help="Recipes: list, show, copy, check, keys.", no_args_is_help=True)
 
@@ -60,7 +61,6 @@ def recipes_copy(
 ) -> None:
     """Copy a recipe to a file of one's own."""
     from purenoise.recipe import recipe_path
-    from purenoise.terminal.tables import printable
 
     source, place = recipe_path(name), target or Path(f"{name}.yaml")
     if place.is_dir():

@@ -17,11 +17,10 @@ from rich.text import Text
 
 from purenoise.ourlines import is_our_line
 from purenoise.recipe import method_names
+from purenoise.terminal.plaintext import csv_cell, one_line, printable
 
 MOST_CLASSES = 30
 ALL_EQUAL = "all seeds equal"  # in place of an interval without width
-# What begins a formula, at the start of a cell or behind what separates cells elsewhere.
-FORMULA = re.compile("((?:^|[;|\t])\\s*)(?=[-=+@\uff1d\uff0b\uff0d\uff20])")
 GROUP_RULES = {
     "many": "> 100 images",
     "medium": "20 to 100",
@@ -96,21 +95,6 @@ def _classes(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Table:
             percent(metrics["per_class"][c]),
         )
     return table
-
-
-def printable(text: str) -> str:
-    """Return text that cannot move the cursor or turn the line around."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def one_line(text: str) -> str:
-    r"""Return printable text on one line, for a row of a table.
-
-    Example:
-        >>> one_line("a\nb\x1b[2J").isprintable()
-        True
-    """
-    return printable(text.replace("\n", " "))
 
 
 def broken(name: str, width: int = 26) -> str:
@@ -198,20 +182,6 @@ def print_predictions_csv(predictions: Sequence[Any], top: int) -> None:
         row = [v for pair in zip(p.classes, p.probabilities, strict=True) for v in pair]
         cells = [p.image, *row, *[""] * (2 * top - len(row)), p.error]
         writer.writerow([csv_cell(v) for v in cells])
-
-
-def csv_cell(value: Any) -> Any:
-    """Return a value that no spreadsheet takes for a formula, and no terminal for a command.
-
-    Example:
-        >>> csv_cell("=1+1"), csv_cell("a; =1+1"), csv_cell(-0.5)
-        ("'=1+1", "a; '=1+1", -0.5)
-    """
-    if not isinstance(value, str):
-        return value
-    if value[:1] in ("\t", "\r", "\n"):
-        value = f"'{value}"
-    return one_line(FORMULA.sub(r"\1'", value))
 
 
 def predictions_table(predictions: Sequence[Any]) -> Table:
