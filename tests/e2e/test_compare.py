@@ -251,7 +251,7 @@ def test_a_damaged_summary_is_named_and_left_out(tmp_path: Path, command: Comman
         path.write_text(json.dumps({**content, **change}))
         done = command(*words)
         assert "Traceback" not in done.err + done.out
-        assert "left out: rs seed 0: its summary.json is damaged" in " ".join(done.out.split())
+        assert "left out: rs seed 0: its summary.json is not used" in " ".join(done.out.split())
         assert "erm against drs" in done.out
 
 
