@@ -23,8 +23,10 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import purenoise as pn
+from purenoise.checksums import event_line
 from purenoise.errors import RunError
 from purenoise.metrics import probabilities
+from purenoise.runlog import read_events
 
 from .estimatordata import COUNTS, X_TEST, Y_TEST, X, Y, quick
 
@@ -246,6 +248,11 @@ def test_run_folder_is_written_only_if_asked_for(tmp_path, monkeypatch):
     again = quick(out="run").fit(X, Y)  # reads what is finished
     assert again.history_ == kept.history_
     assert np.array_equal(again.decision_function(X_TEST), free.decision_function(X_TEST))
+    events = tmp_path / "run" / "events.jsonl"
+    other = [{**event, "digest": "0" * 64} for event in read_events(events)]
+    events.write_text("".join(map(event_line, other)))
+    with pytest.warns(UserWarning, match="is of another run: history_ is empty"):
+        assert quick(out="run").fit(X, Y).history_ == []
     with pytest.raises(RunError, match="a finished run of other images or labels than X and y"):
         quick(out="run").fit(X[:-1], Y[:-1])
     with pytest.raises(RunError, match="holds a run of another recipe"):

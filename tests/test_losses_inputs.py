@@ -10,6 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.func import grad, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from purenoise.errors import DataError, RecipeError
 from purenoise.losses import (
@@ -93,7 +95,7 @@ def test_half_precision_logits(case: str, soft: bool, dtype: torch.dtype) -> Non
 
 
 @every_loss
-@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.uint16])
 def test_targets_of_any_whole_number_type(case: str, dtype: torch.dtype) -> None:
     """Labels as loaders give them, int32 or uint8, do as int64 does."""
     logits, y = batch()
@@ -312,3 +314,15 @@ def test_torch_ignores_no_target(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     loss = build_loss(name, counts=[3] * 120, prior=[3] * 120)
     with pytest.raises((IndexError, RuntimeError), match=r"out of (bounds|range)"):
         loss(torch.zeros(2, 120), torch.tensor([-100, 1]))
+
+
+@every_loss
+def test_losses_can_be_mapped_and_traced(case: str) -> None:
+    """Gradients per image, and graphs of torch.fx, take targets that hold no number to look at."""
+    logits, y = batch()
+    loss = of_case(case)
+    each = vmap(grad(lambda row, label: loss(row[None], label[None])))(logits, y)
+    assert torch.allclose(each[3], grad(lambda row: loss(row, y[3:4]))(logits[3:4])[0])
+    traced = make_fx(loss)(logits, y)
+    other = batch(seed=5)
+    assert traced(*other).item() == pytest.approx(loss(*other).item())

@@ -158,3 +158,12 @@ def test_after_a_whole_epoch_comes_the_next() -> None:
     assert resumed.state_dict() == sampler.state_dict()
     assert list(resumed) == list(sampler) == sampler.order(1).tolist()
     assert list(resumed) == sampler.order(2).tolist()
+
+
+def test_an_empty_share_stays_in_the_epoch_of_the_others() -> None:
+    """A rank without images, of an exact split, does not run ahead after a state of the start."""
+    for rank in range(3):
+        part = InstanceSampler([0, 0], num_replicas=3, rank=rank, even=False)
+        part.load_state_dict(part.state_dict())
+        assert len(list(part)) == (rank < 2)
+        assert part.epoch == 0

@@ -26,7 +26,7 @@ from purenoise.terminal.outlet import Outlet, lasting_console
 from purenoise.terminal.plaintext import one_line, printable
 from purenoise.terminal.predicting import predict
 from purenoise.terminal.recipes import recipes_app
-from purenoise.terminal.stopping import STOPPED, Commands, going_on, signals_interrupt
+from purenoise.terminal.stopping import STOPPED, Commands, going_on, loading, signals_interrupt
 from purenoise.terminal.systemfaults import refuse_lost_folder, refused_by_system
 
 app = typer.Typer(
@@ -96,7 +96,8 @@ def _train_words(
     arguments: list[str], command: str, together: Callable[[Callable[[], Any]], Any]
 ) -> None:
     """Read the words and train."""
-    from purenoise.recipe import load_recipe
+    with loading():
+        from purenoise.recipe import load_recipe, plain_recipe
 
     name, overrides = together(lambda: split_words(arguments))
     recipe = together(lambda: load_recipe(name, overrides))
@@ -107,14 +108,12 @@ def _train_words(
             "Leave the changes out, or begin another run from a recipe.",
         )
     console = lasting_console(quiet=follows())
-    with console.status("loading", spinner="line"):
-        from purenoise.recipe import plain_recipe
     _train(console, recipe, plain_recipe(name, overrides), folder, command)
 
 
 def _train(console: Console, recipe: Any, base: Any, folder: Path | None, command: str) -> None:
     """Train and print."""
-    with console.status("loading", spinner="line"):
+    with console.status("loading", spinner="line"), loading():
         from purenoise.experiment import run_recipe
         from purenoise.runtime import keep_freed_memory
         from purenoise.terminal.progress import Display
@@ -158,8 +157,8 @@ def compare(
     name, given = split_words(arguments, "compare")
     command = " ".join(["purenoise compare", *map(shlex.quote, arguments or [])])
     console = lasting_console()
-    with going_on(command):
-        with console.status("loading", spinner="line"):
+    with going_on(command + " --print-jobs" * print_jobs):
+        with console.status("loading", spinner="line"), loading():
             from purenoise.terminal.comparing import run_comparison
         refuse_several("compare")
         failed = run_comparison(console, name, given, command, print_jobs)
@@ -173,10 +172,11 @@ def evaluate(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Evaluate a finished run on its validation and test images."""
-    from purenoise.evaluate import evaluate_split
-    from purenoise.network import load_run
-    from purenoise.prepare import check_unchanged, prepare
-    from purenoise.terminal.tables import result_table
+    with loading():
+        from purenoise.evaluate import evaluate_split
+        from purenoise.network import load_run
+        from purenoise.prepare import check_unchanged, prepare
+        from purenoise.terminal.tables import result_table
 
     recipe, summary, model = load_run(run)
     data = prepare(recipe.data)
@@ -212,7 +212,7 @@ def report(
 
     Examples: purenoise report runs/digits | purenoise report runs/a runs/b mixed=true out=ab.html
     """
-    with _console().status("loading", spinner="line"):
+    with _console().status("loading", spinner="line"), loading():
         from purenoise.report.command import run_report
     run_report(_console(), arguments)
 
@@ -226,8 +226,9 @@ def inspect(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what is in a data set: counts, imbalance, sizes, duplicates, faults, advice."""
-    from purenoise.inspection import inspect_data
-    from purenoise.recipe import load_recipe
+    with loading():
+        from purenoise.inspection import inspect_data
+        from purenoise.recipe import load_recipe
 
     found = inspect_data(load_recipe(None, [f"data={data}", *(changes or [])]))
     if json_output:
@@ -244,7 +245,8 @@ def doctor(
     out: Annotated[str, typer.Option(help="Where runs are written.")] = "runs",
 ) -> None:
     """Check versions, devices, data sets, write access and disk."""
-    from purenoise.doctor import examine
+    with loading():
+        from purenoise.doctor import examine
 
     table = Table(box=None, show_header=False)
     checks = examine(data, out)

@@ -20,6 +20,7 @@ from purenoise.conversion import revert
 from purenoise.data.decode import available_cores
 from purenoise.data.types import Dataset
 from purenoise.errors import ModelError, RecipeError, RunError, TrainingError
+from purenoise.eventlog import is_of_another
 from purenoise.experiment import run_recipe
 from purenoise.faults import sentences
 from purenoise.fitting import make_plain, make_ready, phases_of
@@ -184,7 +185,10 @@ def _in_folder(recipe: Recipe, data: Prepared, listener: Listener, out: Path) ->
     _check_size(network(recipe, data), data.dataset.image_shape, recipe.model.name)
     run_recipe(recipe, recipe, listeners=[listener], folder=out, data=data)
     _, _, model = load_run(out)
-    events = read_events(RunFolder(out).events, recipe.digest())
+    events = read_events(RunFolder(out).events)
+    if is_of_another(events, recipe.digest()):
+        listener("warning", {"text": f"{out}/events.jsonl is of another run: history_ is empty."})
+        events = []
     records = [event for event in events if event["event"] == "epoch"]
     epochs = [{k: v for k, v in record.items() if k not in LOGGED} for record in records]
     return Fitted(model, epochs, (data.mean, data.std))

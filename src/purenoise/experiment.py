@@ -31,7 +31,7 @@ from purenoise.overrides import as_typed, plain
 from purenoise.prepare import Prepared, check_folder_unchanged, placed, prepare
 from purenoise.recipe import Recipe, load_recipe, plain_recipe
 from purenoise.runidentity import run_identity, run_path
-from purenoise.runlog import RunFolder, RunLog, inherited, read_events
+from purenoise.runlog import RunFolder, RunLog, inherited, put_aside, read_events
 from purenoise.runtime import (
     environment,
     resolve_device,
@@ -266,7 +266,7 @@ class _Experiment:
         def find() -> State | None:
             if not self.team.leads:
                 return None
-            said: list[str] = []  # told when there is a log
+            said = put_aside(self.files, self.recipe.digest())  # told when there is a log
             state = resuming.state_to_go_on(
                 self.files, self.identity, self.recipe, self.data.dataset, self.resume,
                 self.shared, said.append,
@@ -298,7 +298,7 @@ class _Experiment:
         write_whole(self.files.recipe, f"{head}{self.recipe.to_yaml()}digest: {digest}\n")
         self.begun_by = line_of(read_events(self.files.events), self.command, digest)
         theirs = state is self.shared or (self.resume is not None and state is self.resume[0])
-        self.log = RunLog(self.files, state.epoch, state.history, shared=theirs, digest=digest)
+        self.log = RunLog(self.files, state.epoch, state.history, shared=theirs)
 
     def _fit(self, fit: Fit, state: State) -> list[dict[str, Any]]:
         try:

@@ -158,9 +158,16 @@ def _check_shapes(logits: Tensor, targets: Tensor) -> None:
             "Give whole numbers 0..C-1, or probabilities of shape (B, C).",
         )
     if targets.dim() == 1 and len(targets) and targets.device.type == "cpu" and not is_compiling():
-        low, high = map(int, targets.aminmax())
-        if not 0 <= low <= high < logits.shape[1]:
-            raise DataError(
-                f"Targets go from {low} to {high}, and classes are 0 to {logits.shape[1] - 1}.",
-                "Leave rows out that have no class; none is ignored.",
-            )
+        _check_classes(targets, logits.shape[1])
+
+
+def _check_classes(targets: Tensor, n_classes: int) -> None:
+    try:
+        low, high = map(int, targets.long().aminmax())
+    except RuntimeError:  # traced, or one row of many under vmap: there are no numbers to look at
+        return
+    if not 0 <= low <= high < n_classes:
+        raise DataError(
+            f"Targets go from {low} to {high}, and classes are 0 to {n_classes - 1}.",
+            "Leave rows out that have no class; none is ignored.",
+        )

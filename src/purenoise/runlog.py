@@ -206,7 +206,6 @@ class RunLog:
         history: Records of the epochs before, from the state: lines that are missing or damaged
             are written again from them.
         shared: Whether another run trained the epochs that have no line here; theirs say so.
-        digest: Of the run's recipe: lines of another run are dropped.
     """
 
     def __init__(
@@ -216,11 +215,9 @@ class RunLog:
         history: Sequence[Mapping[str, Any]] = (),
         *,
         shared: bool = False,
-        digest: str | None = None,
     ) -> None:
         self.folder = folder
-        found = read_events(folder.events, digest)
-        kept = [event for event in found if _stays(event, next_epoch)]
+        kept = [event for event in read_events(folder.events) if _stays(event, next_epoch)]
         kept, filled = _mended(kept, history[:next_epoch], shared=shared)
         self._history: list[Mapping[str, Any]] = [e for e in kept if e["event"] == "epoch"]
         self._history.sort(key=lambda e: e["epoch"])
@@ -276,15 +273,24 @@ class RunLog:
         self._board.flush()
 
 
-def read_events(path: Path, digest: str | None = None) -> list[dict[str, Any]]:
-    """Return the events in a file; lines that are torn or damaged are left out.
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Return the events in a file; lines that are torn or damaged are left out."""
+    return read_log(path).events
+
+
+def put_aside(folder: RunFolder, digest: str) -> list[str]:
+    """Rename the log of another run, which is not to be gone on with, and return what to say.
 
     Args:
-        path: Of the file.
-        digest: Of the run's recipe: a file of another run has no events of this one.
+        folder: Of the run.
+        digest: Of its recipe.
     """
-    events = read_log(path).events
-    return [] if is_of_another(events, digest) else events
+    if not is_of_another(read_events(folder.events), digest):
+        return []
+    place = folder.path / "events.other.jsonl"
+    with writing(folder.path):
+        folder.events.replace(place)
+    return [f"{folder.events.name} was of another run; it is {place.name} now."]
 
 
 def inherited(path: Path) -> list[str]:

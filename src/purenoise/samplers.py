@@ -178,7 +178,8 @@ class ClassSampler(Sampler[int]):
 
         Args:
             done: Images that this process used in this epoch. A loader with workers reads ahead,
-                so give steps * batch size; None: as many as were read.
+                so give steps * batch size, and `len(sampler)` at the end of an epoch, also where
+                the loader dropped a short batch; None: as many as were read.
         """
         return {"epoch": self.epoch, "done": self._done if done is None else done}
 
@@ -188,7 +189,7 @@ class ClassSampler(Sampler[int]):
         After a whole epoch that is the next one, unless :meth:`set_epoch` names the same again.
         """
         self.epoch, self._start, self._done = state["epoch"], state["done"], state["done"]
-        self._fresh = self._done < len(self)
+        self._fresh = self._done < len(self) or self._done == 0
 
     def __iter__(self) -> Iterator[int]:
         """Draw an epoch: the one that was set, or the one after that of the last iteration."""

@@ -23,8 +23,8 @@ LONGEST_NAME = 5000  # letters of a class's name: a path, at most
 LATER = ("recipe", "method", "seed", "digest", "command", "augment", "notes", "subset_sha256",
          "fingerprint", "n_train", "n_val", "n_test")  # fmt: skip
 OWN_FILE = (
-    "One of the two is another run's: put this run's own in its place. Where that is a lost "
-    "summary.json, remove the wrong one: the line that began the run repeats its end."
+    "One of the two is another run's: put this run's own in its place. If its own summary.json is "
+    "lost, remove the wrong one: the line that began the run repeats its end."
 )
 SAME = 1e-9  # numbers that differ by less differ by rounding
 

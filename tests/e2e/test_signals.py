@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from purenoise.terminal.stopping import signals_interrupt
+from purenoise.errors import RunError
+from purenoise.terminal.stopping import going_on, loading, signals_interrupt
 
 from .support import Command
 
@@ -83,6 +84,25 @@ def test_in_a_process_of_its_own(verb: str, name: str, tmp_path: Path):
     assert done.stderr == f"purenoise: Stopped.\nTo go on: purenoise {verb}\n"
 
 
+def test_libraries_are_loaded_first():
+    """While they are, a signal waits, as inside C++ it could abort; a second one does not."""
+    came = []
+
+    def load(times: int) -> None:
+        with signals_interrupt(), going_on("purenoise train"), loading():
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+                came.append(times)
+
+    for times in (1, 2):
+        with pytest.raises(RunError, match="Stopped") as caught:
+            load(times)
+        assert caught.value.hint == "To go on: purenoise train"
+    assert came == [1, 2]  # the second of two ended it
+    with signals_interrupt(), going_on(), loading():  # nothing is left of it
+        pass
+
+
 def test_what_a_library_makes_of_it_is_no_traceback(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ):
@@ -97,6 +117,9 @@ def test_what_a_library_makes_of_it_is_no_traceback(
     monkeypatch.setattr("purenoise.doctor.examine", turn)
     done = command("doctor")
     assert (done.code, done.err) == (130, "purenoise: Stopped.\n")
+    monkeypatch.setattr("purenoise.experiment.prepare", turn)
+    done = command("train")
+    assert (done.code, done.err) == (130, "purenoise: Stopped.\nTo go on: purenoise train\n")
 
 
 def test_an_error_without_a_signal_stays(command: Command, monkeypatch: pytest.MonkeyPatch):

@@ -91,7 +91,11 @@ def test_the_log_of_another_run_is_not_gone_on_with(
     """A run that goes on drops it, and writes the epochs again from its state."""
     shutil.copy(trained["other"] / "events.jsonl", mine)
     (mine / "summary.json").unlink()
-    assert command("train", mine).code == 0
+    done = command("train", mine)
+    assert done.code == 0
+    assert "events.jsonl was of another run; it is events.other.jsonl now" in done.out
+    theirs = (trained["other"] / "events.jsonl").read_bytes()
+    assert (mine / "events.other.jsonl").read_bytes() == theirs
     events = read_events(mine / "events.jsonl")
     digests = {event["digest"] for event in events if event["event"] == "start"}
     assert len(digests) == 1

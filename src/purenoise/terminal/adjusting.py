@@ -13,6 +13,7 @@ from rich.console import Console
 
 from purenoise.errors import RecipeError, RunError, did_you_mean
 from purenoise.terminal.plaintext import printable
+from purenoise.terminal.stopping import loading
 
 if TYPE_CHECKING:
     from purenoise.posthoc.running import Adjusted
@@ -41,8 +42,9 @@ def adjust(
     Examples: purenoise adjust RUN | purenoise adjust RUN method=offsets |
     purenoise adjust RUN prior=0.7,0.2,0.1 | purenoise adjust RUN save=adjusted.safetensors
     """
-    from purenoise.posthoc.running import adjust_run
-    from purenoise.terminal.adjustedtable import adjusted_table, seeds_table
+    with loading():
+        from purenoise.posthoc.running import adjust_run
+        from purenoise.terminal.adjustedtable import adjusted_table, seeds_table
 
     given = read_settings(settings or [])
     runs = find_runs(run, given)

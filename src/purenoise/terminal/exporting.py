@@ -10,6 +10,7 @@ from rich.console import Console
 
 from purenoise.errors import RecipeError, did_you_mean
 from purenoise.terminal.plaintext import printable
+from purenoise.terminal.stopping import loading
 
 
 def export(
@@ -38,8 +39,8 @@ def export(
     formats, to = read_words(words or [])
     console = Console(highlight=False)
     with console.status("exporting", spinner="line"):
-        from purenoise.export.running import export_all
-
+        with loading():
+            from purenoise.export.running import export_all
         made = export_all(run, formats, to, force=force)
     for one in made:
         lines = [f"{one.format:8} {one.path}", *(f"         {note}" for note in one.notes)]

@@ -64,14 +64,11 @@ def silence(stream: IO[str] | None) -> None:
         os.close(nowhere)
 
 
-def lasting_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+def lasting_console(*, quiet: bool = False) -> Console:
     """Return a console that goes quiet when it cannot print any more.
 
     Args:
-        stderr: Whether it prints to standard error.
         quiet: Whether it is quiet from the start.
     """
-    stream = sys.stderr if stderr else sys.stdout
-    notice = None if stderr else sys.stderr
-    outlet = None if stream is None else cast(IO[str], Outlet(stream, notice))
-    return Console(file=outlet, stderr=stderr, highlight=False, quiet=quiet)
+    outlet = None if sys.stdout is None else cast(IO[str], Outlet(sys.stdout, sys.stderr))
+    return Console(file=outlet, highlight=False, quiet=quiet)

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 # What begins a formula: in a cell, behind what separates cells elsewhere, or behind a quote there.
-FORMULA = re.compile('((?:^|[;|\t])[\\s"]*)(?=[-=+@\uff1d\uff0b\uff0d\uff20])')
+# The last group may be empty, so that no letter is looked at twice.
+FORMULA = re.compile('((?:^|[;|\t])[\\s";|]*)([-=+@\uff1d\uff0b\uff0d\uff20]?)')
 
 
 def printable(text: str) -> str:
@@ -35,4 +36,4 @@ def csv_cell(value: Any) -> Any:
         return value
     if value[:1] in ("\t", "\r", "\n"):
         value = f"'{value}"
-    return one_line(FORMULA.sub(r"\1'", value))
+    return one_line(FORMULA.sub(lambda m: m[1] + ("'" + m[2] if m[2] else ""), value))

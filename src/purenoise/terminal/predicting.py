@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from purenoise.errors import RunError, did_you_mean
+from purenoise.terminal.stopping import loading
 
 FORMATS = ("table", "csv", "json")
 
@@ -33,8 +34,9 @@ def predict(
     """Predict the class of images with a finished run or an exported network."""
     if output not in FORMATS:
         raise RunError(f"--format {output!r} is not known.", did_you_mean(output, FORMATS))
-    from purenoise.predict import predict as predict_images
-    from purenoise.terminal.tables import predictions_table, print_predictions_csv
+    with loading():
+        from purenoise.predict import predict as predict_images
+        from purenoise.terminal.tables import predictions_table, print_predictions_csv
 
     predictions = predict_images(run, images, top, trust=trust)
     if output == "json":

@@ -21,6 +21,13 @@ from purenoise.terminal.following import is_one_of_several
 STOPPED = "Stopped."
 
 
+class _Signal:
+    """Whether one came, and whether it has to wait for libraries that are being loaded."""
+
+    came = False
+    waits = False
+
+
 class Commands(TyperGroup):
     """The commands; typer would end an interrupted one without a word."""
 
@@ -42,10 +49,32 @@ def going_on(command: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt as error:
+    except PureNoiseError:
+        raise
+    except BaseException as error:
+        if not (_Signal.came or isinstance(error, KeyboardInterrupt)):
+            raise
         stopped = RunError(STOPPED, f"To go on: {command}" if command else "")
         stopped.is_shared = True  # of several processes, the first one says it
         raise stopped from error
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Let a signal wait until libraries are loaded: inside C++ it would abort, or break them.
+
+    A second one does not wait.
+
+    Raises:
+        KeyboardInterrupt: If one came.
+    """
+    _Signal.waits = True
+    try:
+        yield
+    finally:
+        _Signal.waits = False
+    if _Signal.came:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -61,15 +90,16 @@ def signals_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or is_one_of_several():
         yield
         return
-    owner, heard = os.getpid(), threading.Event()
+    owner, _Signal.came = os.getpid(), False
 
     def interrupt(number: int, _frame: Any) -> None:
         if os.getpid() != owner and number != signal.SIGINT:  # a child that was forked
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        heard.set()
-        raise KeyboardInterrupt
+        waits, _Signal.came = _Signal.waits and not _Signal.came, True
+        if not waits:
+            raise KeyboardInterrupt
 
     named = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
     before = {n: signal.getsignal(n) for n in named if n is not None}  # Windows has no hangup
@@ -82,7 +112,7 @@ def signals_interrupt() -> Iterator[None]:
     except PureNoiseError:
         raise
     except BaseException as error:
-        if heard.is_set():
+        if _Signal.came:
             raise RunError(STOPPED) from error
         raise
     finally:
