@@ -50,7 +50,7 @@ def tables() -> str:
                                                                    + 2)])]  # fmt: skip
         for name, row in [*sorted(found.items()), ("all", sum(found.values(), Counter()))]:
             numbers = [row.total(), *(row[o] for o in outcomes), row[BAD]]
-            lines.append(_line([name, *map(str, numbers)]))
+            lines.append(_line([name, *(f"{n:,}" for n in numbers)]))
         parts.append("\n".join(lines))
     parts += [f"{kind} ({bench}): {value}." for bench, kind, value in notes]
     return "\n\n".join(parts)
