@@ -24,6 +24,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "
 LOADING = """
 import os, signal, sys
 number = getattr(signal, sys.argv.pop())
+signal.signal(number, signal.SIG_DFL)  # coverage has handlers of its own
 class Finder:
     @staticmethod
     def find_spec(name, *_):
