@@ -41,5 +41,5 @@ def test_each_process_has_a_gpu_of_its_own(gpus: pytest.MonkeyPatch) -> None:
     assert local_gpu() == 1
     assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda", 1)
     gpus.setenv("LOCAL_RANK", "2")
-    with pytest.raises(RunError, match="Process 2 of this machine has no GPU of its own; there are 2"):
+    with pytest.raises(RunError, match=r"Process 2 .* no GPU of its own; there are 2"):
         local_gpu()
