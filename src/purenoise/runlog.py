@@ -284,6 +284,9 @@ def put_aside(folder: RunFolder, digest: str) -> list[str]:
     Args:
         folder: Of the run.
         digest: Of its recipe.
+
+    Raises:
+        RunError: If the folder cannot be written.
     """
     if not is_of_another(read_events(folder.events), digest):
         return []

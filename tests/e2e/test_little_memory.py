@@ -35,6 +35,6 @@ def test_a_library_that_cannot_be_loaded_is_a_sentence(
     """Nothing more is loaded to say it, as that would fail alike."""
     done = subprocess.run([sys.executable, "-c", FAILING, *words.split(), library], cwd=tmp_path,
                           text=True, capture_output=True, timeout=120, check=False)  # fmt: skip
-    assert done.stderr.startswith("purenoise: "), done.stderr
+    assert done.stderr.startswith("purenoise: There was too little memory for that.\n")
     assert "Traceback" not in done.stderr
     assert done.returncode == 2
